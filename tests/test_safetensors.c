@@ -6,6 +6,7 @@
 #include "test.h"
 
 #include <stdint.h>
+#include <time.h>
 #include <unistd.h>
 
 static char scratch[] = P_tmpdir "/mneme-test-st-XXXXXX";
@@ -281,6 +282,37 @@ static void hostile_headers_cost_little(void) {
   free(header);
 }
 
+/* That a file holds nothing else than these names costs about as much as opening it: where each name is looked for among all, it would
+ * cost several hundred times that. */
+static void many_names_cost_what_the_file_does(void) {
+  enum { N = 40000, WORD = 64 };
+  char *name = malloc((size_t)N * WORD), *header = malloc((size_t)N * 2 * WORD);
+  const char **names = malloc(N * sizeof *names);
+  size_t n = 0;
+  for (int i = 0; i < N; i++) {
+    names[i] = name + (size_t)i * WORD;
+    snprintf(name + (size_t)i * WORD, WORD, "layers.%d.mixer.some_projection.weight", i);
+    n += (size_t)sprintf(header + n, "%c\"%s\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", i ? ',' : '{', names[i]);
+  }
+  header[n++] = '}';
+  blob b = make(n, header, n, 0);
+  mn_st *st = NULL;
+  const clock_t begin = clock();
+  CHECK_OK(mn_st_open_bytes("many", b.bytes, b.n, &st));
+  const clock_t opened = clock();
+  if (st) CHECK_OK(mn_st_only(st, names, N, "one of these"));
+  const clock_t known = clock();
+  CHECK(known - opened < 5 * (opened - begin), "opened in %ld ticks, and its names known in %ld", (long)(opened - begin),
+        (long)(known - opened));
+  names[N / 2] = "other";
+  CHECK(st && mn_st_only(st, names, N, "one of these") == MN_ERR_FORMAT && strstr(mn_message(), "'layers.20000.mixer"), "%s", mn_message());
+  mn_st_close(st);
+  free(b.bytes);
+  free(names);
+  free(header);
+  free(name);
+}
+
 /* Every bit of a small good file turned over: refused or read, never a fault. */
 static void flipped_bits_never_crash(void) {
   const char *good = "{\"__metadata__\":{\"k\":\"v\"},\"a\":{\"dtype\":\"BF16\",\"shape\":[2,2],\"data_offsets\":[4,12]},"
@@ -542,6 +574,7 @@ int main(void) {
   RUN(malicious_headers_are_refused);
   RUN(lengths_are_checked);
   RUN(hostile_headers_cost_little);
+  RUN(many_names_cost_what_the_file_does);
   RUN(flipped_bits_never_crash);
   RUN(every_flipped_bit_of_our_files_is_found);
   RUN(a_file_that_shrinks_is_no_shorter_tensor);

@@ -74,6 +74,7 @@ typedef struct finder {
   mn_arena *arena;
   const mn_draft *draft;
   const mn_plan_request *q;
+  mn_table leaves;  /* of the caller's graph: a fixed one's number in q->fixed; of one that is assigned, -1 */
   bool *fixed;      /* per node: depends on fixed leaves and constants alone     */
   int64_t *origin;  /* per node: elements of the fixed leaves that it comes from */
   bool *wanted;     /* per node: computed when the plan runs                     */
@@ -81,16 +82,17 @@ typedef struct finder {
   int *value;       /* per node: its number in the prologue; -1: none            */
 } finder;
 
-static const mn_fixed_leaf *fixed_leaf(const finder *f, const mn_tensor *given) {
-  for (int k = 0; k < f->q->n_fixed; k++)
-    if (f->q->fixed[k].leaf == given) return &f->q->fixed[k];
-  return NULL;
+static mn_status list_leaves(finder *f) {
+  const mn_plan_request *q = f->q;
+  f->leaves = (mn_table){.arena = f->arena};
+  for (int k = 0; k < q->n_fixed; k++) MN_TRY(mn_table_put(&f->leaves, q->fixed[k].leaf, k));
+  for (int k = 0; k < q->n_assigns; k++) MN_TRY(mn_table_put(&f->leaves, q->variables[k], -1));
+  return MN_OK;
 }
 
-static bool is_assigned(const finder *f, const mn_tensor *given) {
-  for (int i = 0; i < f->q->n_assigns; i++)
-    if (f->q->variables[i] == given) return true;
-  return false;
+static const mn_fixed_leaf *fixed_leaf(const finder *f, const mn_tensor *given) {
+  const int k = mn_table_find(&f->leaves, given, -1);
+  return k >= 0 ? &f->q->fixed[k] : NULL;
 }
 
 /* Can n be computed from its operands by itself, once, and be known again? */
@@ -105,7 +107,7 @@ static void mark_fixed(finder *f) {
   const mn_graph *g = f->draft->g;
   for (int i = 0; i < f->draft->n_leaves; i++) {
     const mn_tensor *here = f->draft->leaves[i], *given = f->draft->given[i];
-    if (!here || !fixed_leaf(f, given) || is_assigned(f, given)) continue;
+    if (!here || !fixed_leaf(f, given)) continue;
     f->fixed[here->node->id] = true;
     f->origin[here->node->id] = mn_shape_count(&here->shape);
   }
@@ -210,6 +212,7 @@ static mn_status hold(mn_prologue *p, const finder *f, int n, mn_tensor **output
 static mn_status provide(mn_prologue *p, finder *f) {
   const mn_graph *g = f->draft->g;
   mn_tensor **missing = mn_arena_alloc(f->arena, (size_t)(g->n_nodes + 1) * sizeof *missing);
+  mn_table asked = {.arena = f->arena, .names = true}; /* what is missing, by its key */
   int n = 0;
   if (!missing) return MN_ERR_MEMORY;
   for (int i = 0; i < g->n_nodes; i++) {
@@ -218,9 +221,9 @@ static mn_status provide(mn_prologue *p, finder *f) {
     const char *key = key_of(f, node);
     if (!key) return MN_ERR_MEMORY;
     f->value[i] = mn_table_find(&p->at, key, -1);
-    bool twice = false; /* not yet held, and already asked for */
-    for (int k = 0; k < n && f->value[i] < 0 && !twice; k++) twice = strcmp(f->key[missing[k]->node->id], key) == 0;
-    if (f->value[i] < 0 && !twice) missing[n++] = node->out[0];
+    if (f->value[i] >= 0 || mn_table_find(&asked, key, -1) >= 0) continue;
+    MN_TRY(mn_table_put(&asked, key, n));
+    missing[n++] = node->out[0];
   }
   if (n == 0) return MN_OK;
   part *x = mn_arena_alloc(p->arena, sizeof *x);
@@ -302,9 +305,8 @@ mn_status mn_pass_prologue(const mn_plan_request *q, mn_arena *arena, mn_arena *
   if (status == MN_OK) {
     const mn_draft before = *draft;
     f.draft = &before;
-    mark_fixed(&f);
-    mark_wanted(&f);
-    status = provide(q->prologue, &f);
+    status = list_leaves(&f);
+    if (status == MN_OK) mark_fixed(&f), mark_wanted(&f), status = provide(q->prologue, &f);
     if (status == MN_OK) status = replace(&f, q->prologue, arena, keep, draft, use);
   }
   free(f.fixed);

@@ -421,22 +421,21 @@ mn_status mn_st_need(const mn_st *st, const char *name, const mn_shape *shape, c
   return MN_OK;
 }
 
-static bool is_one_of(const char *const *names, int n, const char *name) {
-  for (int i = 0; i < n; i++)
-    if (!strcmp(names[i], name)) return true;
-  return false;
-}
-
 mn_status mn_st_only(const mn_st *st, const char *const *names, int n, const char *what) {
-  for (int i = 0; i < mn_st_count(st); i++) {
-    const char *name = mn_st_at(st, i)->name, *near;
-    char shown[MN_PRINTABLE];
-    if (is_one_of(names, n, name)) continue;
-    near = mn_nearest(name, names, n);
-    return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' is not %s%s%s%s", st->path, mn_printable(name, shown), what,
-                   near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+  bool *known = mn_calloc((size_t)st->count + 1, sizeof *known);
+  int i = 0;
+  if (!known) return MN_ERR_MEMORY;
+  for (int k = 0; k < n; k++) {
+    const mn_st_tensor *t = mn_st_find(st, names[k]);
+    if (t) known[t - st->tensors] = true;
   }
-  return MN_OK;
+  while (i < st->count && known[i]) i++;
+  free(known);
+  if (i == st->count) return MN_OK;
+  const char *name = st->tensors[i].name, *near = mn_nearest(name, names, n);
+  char shown[MN_PRINTABLE];
+  return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' is not %s%s%s%s", st->path, mn_printable(name, shown), what,
+                 near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
 int mn_st_meta_count(const mn_st *st) { return st->meta_count; }

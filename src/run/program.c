@@ -14,6 +14,7 @@ mn_status mn_program_new(const mn_program_config *config, mn_program **out) {
   p->config = *config;
   if (p->config.learn.batch < 1) p->config.learn = (mn_form){.batch = 1, .length = 1};
   p->arena = mn_arena_new();
+  p->kept_at = (mn_table){.arena = p->arena, .names = true};
   if (!p->arena || pthread_mutex_init(&p->mutex, NULL) != 0) {
     mn_arena_free(p->arena);
     free(p);
@@ -376,11 +377,11 @@ static mn_status bind_feeds(mn_routine *r, const mn_parts *parts) {
 static mn_status bind_kept(mn_program *p, mn_routine *r, const mn_parts *parts) {
   for (int i = 0; i < parts->n_kept; i++) {
     const mn_tensor *t = parts->kept[i];
-    int k = 0;
-    while (k < p->kept.n && strcmp(p->kept.list[k].name, t->name) != 0) k++;
-    if (k == p->kept.n) {
-      MN_TRY(mn_buffers_add(&p->kept, p->config.backend, NULL, t, NULL));
+    int k = mn_table_find(&p->kept_at, t->name, -1);
+    if (k < 0) {
+      MN_TRY(mn_buffers_add(&p->kept, p->config.backend, NULL, t, &k));
       if (!(p->kept.list[k].name = mn_arena_strdup(p->arena, t->name))) return MN_ERR_MEMORY;
+      MN_TRY(mn_table_put(&p->kept_at, p->kept.list[k].name, k));
     }
     const mn_buffer *b = &p->kept.list[k];
     if (b->dtype != t->dtype || !mn_shape_equal(&b->shape, &t->shape))

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/table.h"
 #include "run/buffers.h"
 #include "run/program.h"
 
@@ -56,6 +57,7 @@ struct mn_program {
   mn_states *first; /* one fresh stream: what that plan gives */
   mn_states *blank; /* the same names, types and shapes, all zeros: what states look like */
   mn_buffers kept;  /* memory of the program's own, by name */
+  mn_table kept_at; /* a name -> its number there */
   bool knows_limit;
   mn_limit limit;
   int64_t alignment, aligned_length; /* as a segment of that many tokens sees it; 0: not looked at yet */
