@@ -215,11 +215,28 @@ static void test_wav(void) {
   CHECK(mn_wav_parse("s.wav", file, n, &w) == MN_ERR_FORMAT && strstr(mn_message(), "says that a frame"), "%s", mn_message());
 }
 
+/* The coding of an extensible file is a number behind which a fixed end stands; another end is another coding. */
+static void test_wav_extensible(void) {
+  uint8_t file[] = "RIFF\x40\0\0\0WAVEfmt \x28\0\0\0\xfe\xff\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0\x16\0\x10\0\4\0\0\0"
+                   "\1\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"
+                   "data\4\0\0\0\0\x40\0\x80";
+  const size_t n = sizeof file - 1;
+  mn_wav w;
+  CHECK_OK(mn_wav_parse("s.wav", file, n, &w));
+  CHECK(w.n == 2 && w.samples[0] == 0.5f && w.samples[1] == -1, "%lld samples", (long long)w.n);
+  mn_wav_free(&w);
+  file[38] = 17; /* bits that are used */
+  CHECK(mn_wav_parse("s.wav", file, n, &w) == MN_ERR_FORMAT && strstr(mn_message(), "17 of 16 bits"), "%s", mn_message());
+  file[38] = 16, file[50] = 0x21;
+  CHECK(mn_wav_parse("s.wav", file, n, &w) == MN_ERR_FORMAT && strstr(mn_message(), "of somebody's own"), "%s", mn_message());
+}
+
 int main(void) {
   RUN(test_csv_is_read);
   RUN(test_csv_is_refused);
   RUN(test_idx);
   RUN(test_png);
   RUN(test_wav);
+  RUN(test_wav_extensible);
   return test_end();
 }

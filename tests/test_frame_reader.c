@@ -100,6 +100,7 @@ static void a_wav_file_in_pieces_is_the_file(void) {
   mn_text file = {0};
   wav_text(&file, 8000, 440, 301, 602);
   mn_text_add_bytes(&file, "LIST\4\0\0\0abcd", 12);
+  file.data[4] = (char)((36 + 602 + 12) & 255), file.data[5] = (36 + 602 + 12) >> 8;
   mn_wav whole;
   float got[400];
   CHECK_OK(mn_wav_parse("s.wav", file.data, file.len, &whole));
@@ -108,7 +109,7 @@ static void a_wav_file_in_pieces_is_the_file(void) {
       const int64_t n = push_all(&file, known ? (int64_t)file.len : -1, step, got);
       CHECK(n == 301 && !memcmp(got, whole.samples, 301 * sizeof *got), "by %zu: %lld samples: %s", step, (long long)n, mn_message());
     }
-  for (size_t cut = 0; cut < 44 + 602; cut++) {
+  for (size_t cut = 0; cut < file.len; cut++) {
     mn_text part = {.data = file.data, .len = cut};
     CHECK(push_all(&part, -1, 7, got) < 0 && strstr(mn_message(), "s.wav"), "cut to %zu of a pipe: %s", cut, mn_message());
     CHECK(push_all(&part, (int64_t)cut, 7, got) < 0 && strstr(mn_message(), "s.wav"), "cut to %zu: %s", cut, mn_message());
@@ -136,6 +137,60 @@ static void what_lies_about_its_length(void) {
   CHECK(push_all(&none, (int64_t)none.len, 9, got) < 0 && strstr(mn_message(), "no sound"), "%s", mn_message());
   CHECK(push_all(&none, -1, 9, got) < 0 && strstr(mn_message(), "no sound"), "%s", mn_message());
   mn_text_free(&none);
+}
+
+/* What says another length in another place, is there twice, or is no chunk: from a file and from a pipe. */
+static void what_contradicts_itself(void) {
+  enum { LIST = 12, N = 300 };
+  static const struct {
+    const char *why, *says;
+    int riff, data;         /* added to what they should say */
+    const char *behind;     /* of 12 bytes; NULL: nothing */
+    int at, byte, was_byte; /* a byte that is another; at 0: none */
+  } lie[] = {{"a head that says too little", "'RIFF'", -20, 0, NULL, 0, 0, 0},
+             {"a head that says too much", "'RIFF'", 1000, 0, NULL, 0, 0, 0},
+             {"a head that says nothing", "'RIFF'", -(36 + 2 * N), 0, NULL, 0, 0, 0},
+             {"a head that leaves the last chunk out", "'RIFF'", -LIST, 0, "LIST\4\0\0\0abcd", 0, 0, 0},
+             {"sound that is longer than it says", "no chunk", 0, -200, NULL, 0, 0, 0},
+             {"sound again", "second chunk 'data'", 0, 0, "data\4\0\0\0abcd", 0, 0, 0},
+             {"its coding again", "second chunk 'fmt '", 0, 0, "fmt \4\0\0\0abcd", 0, 0, 0},
+             {"something behind", "no chunk", 0, 0, "\1\2\3\4\4\0\0\0abcd", 0, 0, 0},
+             {"a chunk that is cut short", "'LIST'", 0, 0, "LIST\5\0\0\0abcd", 0, 0, 0},
+             {"bytes of a second", "a second has", 0, 0, NULL, 29, 1, 0x3e},
+             {"another order of bytes", "'RIFX'", 0, 0, NULL, 3, 'X', 'F'},
+             {"pictures", "'AVI '", 0, 0, NULL, 0, 0, 0}};
+  float got[400];
+  for (size_t i = 0; i < sizeof lie / sizeof *lie; i++) {
+    mn_text file = {0};
+    wav_text(&file, 8000, 440, N, (uint32_t)(2 * N + lie[i].data));
+    if (lie[i].behind) mn_text_add_bytes(&file, lie[i].behind, LIST);
+    const uint32_t size = (uint32_t)((int)file.len - 8 + lie[i].riff);
+    memcpy(file.data + 4, &size, 4);
+    CHECK(!lie[i].at || (unsigned char)file.data[lie[i].at] == lie[i].was_byte, "byte %d is another", lie[i].at);
+    if (lie[i].at) file.data[lie[i].at] = (char)lie[i].byte;
+    if (!strcmp(lie[i].says, "'AVI '")) memcpy(file.data + 8, "AVI ", 4);
+    for (int known = 0; known < 2; known++)
+      CHECK(push_all(&file, known ? (int64_t)file.len : -1, 9, got) < 0 && strstr(mn_message(), "s.wav: ") &&
+                strstr(mn_message(), lie[i].says),
+            "%s: %s", lie[i].why, mn_message());
+    mn_text_free(&file);
+  }
+}
+
+/* As recorders write it: the byte behind a chunk of odd length is there and counted, there and not, or left out at the end. */
+static void a_padding_byte_counts_or_does_not(void) {
+  float got[400];
+  for (int there = 0; there < 2; there++)
+    for (int counted = 0; counted < 2; counted++)
+      for (int known = 0; known < 2; known++) {
+        mn_text file = {0};
+        wav_text(&file, 8000, 440, 20, 40);
+        mn_text_add_bytes(&file, "LIST\3\0\0\0abc", 11 + (size_t)there);
+        file.data[4] = (char)(36 + 40 + 11 + counted);
+        const int64_t n = push_all(&file, known ? (int64_t)file.len : -1, 7, got);
+        CHECK(n == 20, "there %d, counted %d: %lld samples: %s", there, counted, (long long)n, mn_message());
+        mn_text_free(&file);
+      }
 }
 
 /* ---- files ---- */
@@ -281,6 +336,8 @@ static void what_cannot_be_read(void) {
   put("bad.csv", "1 2 3\n\n  4;5;\t6", 15);
   CHECK(read_all(test_path("bad.csv"), MN_FRAMES_AUTO, NULL, 3, frame, 9) == 2 && frame[5] == 6, "the last line without an end: %s",
         mn_message());
+  put("bad.csv", "RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0", 20);
+  CHECK(read_all(test_path("bad.csv"), MN_FRAMES_AUTO, NULL, 3, frame, 9) < 0 && strstr(mn_message(), "is a sound"), "%s", mn_message());
   put("bad.csv", "", 0);
   CHECK(read_all(test_path("bad.csv"), MN_FRAMES_AUTO, NULL, 3, frame, 9) < 0 && strstr(mn_message(), "is empty"), "%s", mn_message());
   put("bad.csv", "1 2\0 3\n", 7);
@@ -331,6 +388,8 @@ int main(void) {
   RUN(frames_as_samples_come);
   RUN(a_wav_file_in_pieces_is_the_file);
   RUN(what_lies_about_its_length);
+  RUN(what_contradicts_itself);
+  RUN(a_padding_byte_counts_or_does_not);
   RUN(frames_are_those_of_the_training);
   RUN(pictures_are_those_of_the_training);
   RUN(what_cannot_be_read);

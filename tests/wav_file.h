@@ -14,8 +14,9 @@
 static inline void wav_text(mn_text *t, int rate, double hz, int n, uint32_t bytes) {
   uint8_t head[44] = "RIFF....WAVEfmt \x10\0\0\0\x01\0\x01\0";
   int16_t *x = malloc((size_t)n * sizeof *x + 1);
-  uint32_t words[] = {(uint32_t)rate, 2 * (uint32_t)rate, bytes};
+  uint32_t words[] = {(uint32_t)rate, 2 * (uint32_t)rate, bytes}, riff = 36 + bytes + (bytes & 1);
   for (int i = 0; i < n; i++) x[i] = (int16_t)lround(16000 * sin(2 * 3.141592653589793 * hz * i / rate));
+  memcpy(head + 4, &riff, 4);
   memcpy(head + 24, words, 8);
   head[32] = 2, head[34] = 16;
   memcpy(head + 36, "data", 4);

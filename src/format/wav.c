@@ -1,4 +1,5 @@
-/* wav.c - see wav.h. A file is a stream that is known to its end. */
+/* wav.c - see wav.h. A file is a stream that is known to its end. Sizes are said twice, by the file's head and by its chunks: where they
+ * contradict each other, or what is there, it is refused, as part of the sound would be lost. */
 #include "format/wav.h"
 
 #include <math.h>
@@ -15,10 +16,21 @@ typedef struct layout {
   uint32_t coding, channels, rate, bits;
 } layout;
 
+/* Of an extensible one: how many bits of each sample are used (0: it does not say), and the coding, behind which a fixed end stands. */
+static mn_status read_extension(const char *name, const uint8_t *p, layout *f) {
+  static const uint8_t end[] = {0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71};
+  if (u16(p + 18) > f->bits)
+    return mn_fail(MN_ERR_FORMAT, "%s: its chunk 'fmt ' says that %u of %u bits of a sample are used", name, u16(p + 18), f->bits);
+  if (memcmp(p + 26, end, sizeof end))
+    return mn_fail(MN_ERR_FORMAT, "%s: its chunk 'fmt ' names a coding of somebody's own; PCM and floats are read", name);
+  f->coding = u16(p + 24);
+  return MN_OK;
+}
+
 static mn_status read_layout(const char *name, const uint8_t *p, uint32_t n, layout *f) {
   if (n < 16) return mn_fail(MN_ERR_FORMAT, "%s: its chunk 'fmt ' has %u bytes, at least 16 are needed", name, n);
   *f = (layout){u16(p), u16(p + 2), u32(p + 4), u16(p + 14)};
-  if (f->coding == EXTENSIBLE && n >= 40) f->coding = u16(p + 24);
+  if (f->coding == EXTENSIBLE && n >= 40) MN_TRY(read_extension(name, p, f));
   bool known =
       (f->coding == PCM && (f->bits == 8 || f->bits == 16 || f->bits == 24 || f->bits == 32)) || (f->coding == FLOATS && f->bits == 32);
   if (!known)
@@ -29,6 +41,10 @@ static mn_status read_layout(const char *name, const uint8_t *p, uint32_t n, lay
   if (u16(p + 12) != f->channels * f->bits / 8)
     return mn_fail(MN_ERR_FORMAT, "%s: says that a frame has %u bytes, but %u channels of %u bits have %u", name, u16(p + 12), f->channels,
                    f->bits, f->channels * f->bits / 8);
+  const uint32_t second = u32(p + 8), wanted = f->rate * u16(p + 12);
+  if (second && second != wanted)
+    return mn_fail(MN_ERR_FORMAT, "%s: says that a second has %u bytes, but %u frames of %u bytes have %u", name, second, f->rate,
+                   u16(p + 12), wanted);
   return MN_OK;
 }
 
@@ -51,7 +67,7 @@ static double sample(const layout *f, const uint8_t *p) {
 }
 
 /* ---- a stream of bytes ---- */
-enum { RIFF, HEAD, FORMAT, SOUND, OTHER, DONE }; /* what the next bytes are: the file's head, a chunk's, its content; nothing more */
+enum { RIFF, HEAD, FORMAT, SOUND, OTHER }; /* what the next bytes are: the file's head, a chunk's, its content */
 enum { FORMAT_READ = 40 };
 struct mn_wav_stream {
   const char *name;
@@ -60,7 +76,9 @@ struct mn_wav_stream {
   uint8_t held[256]; /* of a head, or of a frame of up to 64 channels, what came of it */
   size_t n_held;
   char id[5];
+  int64_t riff;                 /* bytes behind the first 8, as the head says */
   int64_t chunk_at, size, left; /* of the chunk: its place, its size as it says, and what is still to come with padding */
+  int64_t sound_at;             /* where the sound begins; 0: not known yet */
   bool endless;                 /* the sound goes on to the stream's end */
   layout f;
   float *samples;
@@ -90,35 +108,73 @@ static mn_status cut_short(const mn_wav_stream *w, int64_t there) {
                  w->name, w->id, (long long)w->chunk_at, (long long)w->size, (long long)there);
 }
 
+/* The head's size against the bytes that are there behind it: these, a padding byte that was not counted, or one that was and is not there. */
+static mn_status check_size(const mn_wav_stream *w, int64_t there) {
+  if (there == w->riff || there == w->riff + (w->riff & 1) || there + 1 == w->riff) return MN_OK;
+  return mn_fail(MN_ERR_FORMAT,
+                 "%s: its head 'RIFF' says that %lld bytes follow its size, but %lld do: the file is cut short, has something behind its "
+                 "end, or its size is wrong; get the whole file again, or have it written anew",
+                 w->name, (long long)w->riff, (long long)there);
+}
+
 /* A program that writes into a pipe cannot know how long the sound will be, and says 0 or the largest number. */
 static mn_status begin_sound(mn_wav_stream *w) {
   if (!w->f.bits) return mn_fail(MN_ERR_FORMAT, "%s: has sound before it says how it is coded", w->name);
-  w->endless = w->bytes < 0 && (w->size == 0 || w->size == UINT32_MAX);
-  const int64_t follow = w->bytes - w->chunk_at - 8;
+  const int64_t follow = w->bytes - w->at;
+  w->endless = w->bytes < 0 && (w->size == UINT32_MAX || (w->size == 0 && (w->riff == UINT32_MAX || w->riff <= w->chunk_at)));
   if (w->bytes >= 0 && (w->size == UINT32_MAX || (w->size == 0 && follow > 8)))
     return mn_fail(
         MN_ERR_FORMAT,
         "%s: its chunk 'data' says %lld bytes, but %lld follow: it was written by a program that could not know its length; give "
         "it by standard input, where the sound goes on to the end, or have it written anew",
         w->name, (long long)w->size, (long long)follow);
+  w->sound_at = w->at;
   w->what = SOUND;
   return MN_OK;
 }
 
+/* Signs of ASCII, the first of which says something. */
+static bool is_name(const uint8_t *p) {
+  for (int i = 0; i < 4; i++)
+    if (p[i] < 32 || p[i] > 126) return false;
+  return p[0] != ' ';
+}
+
+static mn_status no_chunk(const mn_wav_stream *w, int64_t at, int64_t before) {
+  return mn_fail(MN_ERR_FORMAT,
+                 "%s: what stands at byte %lld, behind its chunk '%s' of %lld bytes, is no chunk (a name of four letters and a size): the "
+                 "size of '%s' is wrong, or something was added; have it written anew",
+                 w->name, (long long)at, w->id, (long long)before, w->id);
+}
+
+static mn_status check_chunk(const mn_wav_stream *w) {
+  const bool sound = !strcmp(w->id, "data");
+  if (w->bytes >= 0 && w->size > w->bytes - w->at) return cut_short(w, w->bytes - w->at);
+  if (w->bytes >= 0 && sound) MN_TRY(check_size(w, w->bytes - 8));
+  if (w->at + w->size > w->riff + 8 && w->riff && w->riff != UINT32_MAX)
+    return mn_fail(
+        MN_ERR_FORMAT,
+        "%s: its chunk '%s' at byte %lld has %lld bytes as it says, and would end at byte %lld, but the head 'RIFF' says that the "
+        "file ends at byte %lld: one of the sizes is wrong; have it written anew",
+        w->name, w->id, (long long)w->chunk_at, (long long)w->size, (long long)(w->at + w->size), (long long)w->riff + 8);
+  return MN_OK;
+}
+
 static mn_status begin_chunk(mn_wav_stream *w) {
-  for (int i = 0; i < 4; i++) w->id[i] = (char)(w->held[i] >= 32 && w->held[i] < 127 ? w->held[i] : '?');
+  if (!is_name(w->held)) return *w->id ? no_chunk(w, w->at - 8, w->size) : mn_fail(MN_ERR_FORMAT, "%s: no chunk follows its head", w->name);
+  memcpy(w->id, w->held, 4);
   w->chunk_at = w->at - 8;
   w->size = u32(w->held + 4);
   w->left = w->size + (w->size & 1);
   w->n_held = 0;
-  if (!strcmp(w->id, "data")) MN_TRY(begin_sound(w));
-  if (w->bytes >= 0 && w->size > w->bytes - w->at) return cut_short(w, w->bytes - w->at);
-  if (w->what == SOUND) {
-    w->left = w->size;
-    if (!w->size && !w->endless) w->what = DONE;
-  } else {
-    w->what = !strcmp(w->id, "fmt ") ? FORMAT : w->left ? OTHER : HEAD;
-  }
+  const bool sound = !strcmp(w->id, "data");
+  if ((sound && w->sound_at) || (!strcmp(w->id, "fmt ") && w->f.bits))
+    return mn_fail(MN_ERR_FORMAT, "%s: has a second chunk '%s', at byte %lld; one is read", w->name, w->id, (long long)w->chunk_at);
+  if (sound) MN_TRY(begin_sound(w));
+  if (w->endless) return MN_OK;
+  MN_TRY(check_chunk(w));
+  if (sound) w->left = w->size;
+  w->what = sound && w->size ? SOUND : !strcmp(w->id, "fmt ") ? FORMAT : w->left ? OTHER : HEAD;
   return MN_OK;
 }
 
@@ -159,7 +215,12 @@ static mn_status push_sound(mn_wav_stream *w, const uint8_t **p, size_t *n) {
     w->n_held = 0;
     MN_TRY(add_frame(w, w->held));
   }
-  if (!w->endless && !w->left) w->what = DONE;
+  if (w->endless || w->left) return MN_OK;
+  if (w->n_held)
+    return mn_fail(MN_ERR_FORMAT, "%s: its %lld bytes of sound end within a frame of %zu; get the whole file again", w->name,
+                   (long long)w->size, frame);
+  w->left = w->size & 1;
+  w->what = w->left ? OTHER : HEAD;
   return MN_OK;
 }
 
@@ -173,14 +234,21 @@ static mn_status push_format(mn_wav_stream *w, const uint8_t **p, size_t *n) {
   return MN_OK;
 }
 
-static mn_status no_wave(const mn_wav_stream *w) { return mn_fail(MN_ERR_FORMAT, "%s: is no RIFF WAVE file", w->name); }
+static mn_status no_wave(const mn_wav_stream *w) {
+  const bool riff = w->n_held >= 12 && !memcmp(w->held, "RIFF", 4);
+  const uint8_t *kind = w->held + (riff ? 8 : 0);
+  if (w->n_held < 12 || !is_name(kind)) return mn_fail(MN_ERR_FORMAT, "%s: is no RIFF WAVE file", w->name);
+  return mn_fail(MN_ERR_FORMAT, "%s: is %s '%.4s'; of sounds RIFF of 'WAVE' is read, in little-endian order with sizes of 32 bits", w->name,
+                 riff ? "RIFF of" : "a file", (const char *)kind);
+}
 
 mn_status mn_wav_stream_push(mn_wav_stream *w, const void *bytes, size_t n, const float **samples, int64_t *n_samples) {
   const uint8_t *p = bytes;
   w->n = 0;
-  while (n && w->what != DONE) {
+  while (n) {
     if (w->what == RIFF && hold(w, 12, &p, &n)) {
       if (memcmp(w->held, "RIFF", 4) || memcmp(w->held + 8, "WAVE", 4)) return no_wave(w);
+      w->riff = u32(w->held + 4);
       w->n_held = 0;
       w->what = HEAD;
     } else if (w->what == HEAD && hold(w, 8, &p, &n)) {
@@ -202,12 +270,16 @@ mn_status mn_wav_stream_push(mn_wav_stream *w, const void *bytes, size_t n, cons
 }
 
 mn_status mn_wav_stream_end(const mn_wav_stream *w) {
+  const bool padding = w->what == OTHER && w->left == 1 && w->size & 1; /* it alone is not there */
   if (w->what == RIFF) return no_wave(w);
-  if (w->what == FORMAT || (w->what == SOUND && !w->endless)) return cut_short(w, w->at - w->chunk_at - 8);
-  if (w->n_held && (w->what == DONE || w->what == SOUND))
+  if (w->what == FORMAT || (w->what == OTHER && !padding) || (w->what == SOUND && !w->endless))
+    return cut_short(w, w->at - w->chunk_at - 8);
+  if (w->endless && w->n_held)
     return mn_fail(MN_ERR_FORMAT, "%s: its %lld bytes of sound end within a frame of %u; get the whole file again", w->name,
-                   (long long)(w->at - w->chunk_at - 8), w->f.channels * w->f.bits / 8);
-  if (w->what != DONE && w->what != SOUND) return mn_fail(MN_ERR_FORMAT, "%s: has no chunk 'data'", w->name);
+                   (long long)(w->at - w->sound_at), w->f.channels * w->f.bits / 8);
+  if (w->n_held && w->sound_at) return no_chunk(w, w->at - (int64_t)w->n_held, w->size);
+  if (!w->sound_at) return mn_fail(MN_ERR_FORMAT, "%s: has no chunk 'data'", w->name);
+  if (!w->endless) MN_TRY(check_size(w, w->at - 8));
   return w->count ? MN_OK : mn_fail(MN_ERR_FORMAT, "%s: holds no sound: its chunk 'data' has 0 bytes; leave it out", w->name);
 }
 

@@ -1,4 +1,5 @@
-/* wav.h - sound from RIFF WAVE files: linear PCM of 8, 16, 24 or 32 bits, or floats of 32 bits; several channels are averaged. */
+/* wav.h - sound from RIFF WAVE files: linear PCM of 8, 16, 24 or 32 bits, or floats of 32 bits; several channels are averaged. A file has one
+ * chunk 'fmt ' and behind it one 'data'; of others (LIST, fact, cue, bext) the sizes are looked at alone. */
 #ifndef MN_WAV_H
 #define MN_WAV_H
 
@@ -11,7 +12,8 @@ typedef struct mn_wav {
   float *samples; /* mono, in [-1, 1) for PCM */
 } mn_wav;
 
-/* At most 1 GiB. MN_ERR_FORMAT names the file and what is wrong: truncated, sizes that lie, another coding, NaN. */
+/* At most 1 GiB. MN_ERR_FORMAT names the file and what is wrong: truncated, sizes that lie or contradict each other,
+ * another coding, NaN. */
 mn_status mn_wav_read(const char *path, mn_wav *out);
 mn_status mn_wav_parse(const char *name, const void *bytes, size_t n, mn_wav *out);
 void mn_wav_free(mn_wav *w);
@@ -21,9 +23,10 @@ void mn_wav_free(mn_wav *w);
 typedef struct mn_wav_stream mn_wav_stream;
 mn_status mn_wav_stream_new(const char *name, int64_t bytes, mn_wav_stream **out);
 void mn_wav_stream_free(mn_wav_stream *w);
-/* The samples that are whole with these bytes: valid until the next call. What follows the sound is not looked at. */
+/* The samples that are whole with these bytes: valid until the next call. */
 mn_status mn_wav_stream_push(mn_wav_stream *w, const void *bytes, size_t n, const float **samples, int64_t *n_samples);
 int64_t mn_wav_stream_rate(const mn_wav_stream *w);  /* 0: it has not been said yet */
-mn_status mn_wav_stream_end(const mn_wav_stream *w); /* nothing follows: MN_ERR_FORMAT where more should have, or there was no sound */
+mn_status mn_wav_stream_end(const mn_wav_stream *w); /* nothing follows: MN_ERR_FORMAT where more should have, or the head's size
+                                                        is another, or there was no sound */
 
 #endif

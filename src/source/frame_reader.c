@@ -181,7 +181,9 @@ static mn_status parse_line(const mn_frame_reader *r, float *frame, int64_t *cou
   const char *p = r->text.data;
   char shown[MN_PRINTABLE];
   *count = 0;
-  if (strlen(p) != r->text.len) return mn_fail(MN_ERR_FORMAT, "%s:%lld: holds a zero byte: it is no text", r->name, (long long)r->line);
+  if (strlen(p) != r->text.len)
+    return mn_fail(MN_ERR_FORMAT, "%s:%lld: holds a zero byte: it is no text; WAV files, PNG pictures and lines of numbers are read",
+                   r->name, (long long)r->line);
   for (p += strspn(p, " \t\r"); *p; p += strspn(p, " \t\r")) {
     char *end;
     const size_t word = strcspn(p, ", \t\r;");
@@ -263,12 +265,20 @@ mn_status mn_read_picture(const char *path, const mn_features *f, float *out) {
 }
 
 /* ---- all ---- */
+/* Also what is like a WAV file and no such one: who reads it says so. */
+static bool like_wav(const uint8_t *p) {
+  static const char *const like[] = {"RIFF", "RIFX", "RF64", "BW64"};
+  for (size_t i = 0; i < sizeof like / sizeof *like; i++)
+    if (!memcmp(p, like[i], 4)) return true;
+  return false;
+}
+
 static mn_status recognise(mn_frame_reader *r) {
   while (!r->ended && r->n < 4) MN_TRY(read_more(r));
   if (!r->n && r->format != MN_FRAMES_PNG && r->format != MN_FRAMES_LINES)
     return mn_fail(MN_ERR_FORMAT, "%s: is empty; a WAV file, a picture or lines of numbers are read", r->name);
   if (r->format != MN_FRAMES_AUTO) return MN_OK;
-  r->format = r->n >= 4 && !memcmp(r->bytes, "RIFF", 4)      ? MN_FRAMES_WAV
+  r->format = r->n >= 4 && like_wav(r->bytes)                ? MN_FRAMES_WAV
               : r->n >= 4 && !memcmp(r->bytes, "\x89PNG", 4) ? MN_FRAMES_PNG
                                                              : MN_FRAMES_LINES;
   return MN_OK;
