@@ -262,6 +262,25 @@ static void wrong_requests_are_refused_by_name(void) {
   free(text);
 }
 
+/* What else a reply must tell in its head. */
+static void replies_say_what_would_do(void) {
+  static const struct {
+    const char *bytes;
+    int status;
+    const char *said;
+  } all[] = {
+      {"DELETE /v1/models HTTP/1.0\r\n\r\n", 405, "\r\nAllow: GET, HEAD\r\n"},
+      {"PATCH /sessions/a HTTP/1.0\r\n\r\n", 405, "\r\nAllow: GET, HEAD, POST, DELETE\r\n"},
+      {"BREW /v1/completions HTTP/1.0\r\n\r\n", 405, "\r\nAllow: POST\r\n"},
+      {"GET /v1/models?limit=1 HTTP/1.0\r\n\r\n", 200, "\r\nMneme-No-Effect: query\r\n"},
+      {"POST /v1/completions HTTP/1.0\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx", 415, "\r\nAccept-Encoding: identity\r\n"},
+      {"POST /v1/completions HTTP/1.0\r\nContent-Encoding: Identity\r\nContent-Length: 14\r\n\r\n{\"prompt\":\"a\"}", 200, "\"text\""},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    CHECK(http_bytes(all[i].bytes, strlen(all[i].bytes)) == all[i].status && strstr(http_reply, all[i].said), "%s: %s", all[i].bytes,
+          http_reply);
+}
+
 static void what_is_no_request_is_refused(void) {
   static const struct {
     const char *bytes;
@@ -282,8 +301,6 @@ static void what_is_no_request_is_refused(void) {
       {"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400},
       {"GET /a%00b HTTP/1.1\r\nHost: x\r\n\r\n", 400},
       {"GET /nothing HTTP/1.0\r\n\r\n", 404},
-      {"DELETE /v1/models HTTP/1.0\r\n\r\n", 405},
-      {"BREW /v1/completions HTTP/1.0\r\n\r\n", 405},
       {"GET /health HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 400},
       {"GET /health HTTP/1.1\r\nHost : x\r\n\r\n", 400},
       {"GET /health HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400},
@@ -521,6 +538,7 @@ int main(void) {
     RUN(a_prompt_is_judged_too);
     RUN(answers_have_the_form_that_is_asked_for);
     RUN(wrong_requests_are_refused_by_name);
+    RUN(replies_say_what_would_do);
     RUN(what_is_no_request_is_refused);
     RUN(clients_that_leave_are_let_go);
     RUN(a_request_must_come_in_time);

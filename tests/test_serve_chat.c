@@ -276,6 +276,7 @@ static void a_session_goes_on(void) {
   /* a fork goes its own way; one that is rolled back says the same again */
   CHECK(http_post("/sessions/anna/fork", "{\"to\": \"carla\"}") == 200 && strstr(http_reply, "\"parent\": \"anna\""), "%s", http_reply);
   CHECK(http_post("/sessions/anna/fork", "{\"to\": \"carla\"}") == 409, "%s", http_reply);
+  CHECK(http_post("/sessions/carla/rollback", "{\"messages\": 99}") == 400 && strstr(http_reply, "session 'carla' has "), "%s", http_reply);
   CHECK(http_post("/sessions/carla/rollback", "{\"messages\": 2}") == 200 && http_times("\"role\": ") == 2, "%s", http_reply);
   say("carla", "b", whole);
   CHECK(!strcmp(whole, two), "%s, %s", whole, two);
@@ -347,30 +348,42 @@ static void texts_go_on_too(void) {
   static const struct {
     const char *method, *path, *body;
     int status;
+    const char *said;
   } all[] = {
-      {"GET", "/sessions/nobody", "", 404},
-      {"POST", "/sessions/nobody/fork", "{\"to\": \"x\"}", 404},
-      {"POST", "/sessions/t/fork", "{}", 400},
-      {"POST", "/sessions/t/fork", "{\"to\": 3}", 400},
-      {"POST", "/sessions/t/fork", "{\"to\": \"a/b\"}", 400},
-      {"POST", "/sessions/t/fork", "{\"to\": \".x\"}", 400},
-      {"POST", "/sessions/t/rollback", "{\"tokens\": -1}", 400},
-      {"POST", "/sessions/t/rollback", "{\"tokens\": 99999}", 400},
-      {"POST", "/sessions/t/rollback", "{\"hours\": 1}", 400},
-      {"POST", "/sessions/t/save", "", 400},
-      {"POST", "/sessions/t/paint", "", 404},
-      {"POST", "/sessions", "", 400},
-      {"DELETE", "/sessions/%2e%2e%2fx", "", 400},
-      {"GET", "/sessions/a%20b", "", 400},
-      {"POST", "/v1/completions", "{\"prompt\": \"a\", \"session_id\": \"a/b\"}", 400},
-      {"POST", "/v1/completions", "{\"prompt\": \"a\", \"session_id\": \"x\", \"n\": 2}", 400},
-      {"POST", "/v1/completions", "{\"prompt\": [\"a\", \"b\"], \"session_id\": \"x\"}", 400},
-      {"POST", "/v1/completions", "{\"prompt\": \"a\", \"session_id\": 3}", 400},
+      {"GET", "/sessions/nobody", "", 404, "no session 'nobody'"},
+      {"POST", "/sessions/nobody/fork", "{\"to\": \"x\"}", 404, "no session 'nobody'"},
+      {"POST", "/sessions/t/fork", "{}", 400, "'to' is missing"},
+      {"POST", "/sessions/t/fork", "{\"to\": \"x\", \"too\": 1}", 400, "unknown parameter 'too'"},
+      {"POST", "/sessions/t/fork", "[]", 400, "must be a JSON object"},
+      {"POST", "/sessions/t/fork", "{\"to\": 3}", 400, "'to' is 3"},
+      {"POST", "/sessions/t/fork", "{\"to\": \"a/b\"}", 400, "\"param\": \"to\""},
+      {"POST", "/sessions/t/fork", "{\"to\": \".x\"}", 400, "'.x' is no name"},
+      {"POST", "/sessions/t/rollback", "{}", 400, "'messages' is missing"},
+      {"POST", "/sessions/t/rollback", "", 400, "'messages' is missing"},
+      {"POST", "/sessions/t/rollback", "{\"tokens\": -1}", 400, "'tokens' is -1"},
+      {"POST", "/sessions/t/rollback", "{\"tokens\": \"1\"}", 400, "'tokens' is the text '1'"},
+      {"POST", "/sessions/t/rollback", "{\"tokens\": 1, \"messages\": 1}", 400, "both given"},
+      {"POST", "/sessions/t/rollback", "{\"tokens\": 99999}", 400, "has 13 tokens"},
+      {"POST", "/sessions/t/rollback", "{\"messages\": 1}", 400, "has no messages"},
+      {"POST", "/sessions/t/rollback", "{\"messages\": 0}", 400, "has no messages"},
+      {"POST", "/sessions/t/rollback", "{\"hours\": 1}", 400, "unknown parameter 'hours'"},
+      {"POST", "/sessions/t/save", "", 400, "--sessions DIR"},
+      {"POST", "/sessions/t/paint", "", 404, "rollback and save"},
+      {"POST", "/sessions", "", 405, "\r\nAllow: GET, HEAD\r\n"},
+      {"POST", "/sessions/t", "", 405, "\r\nAllow: GET, HEAD, DELETE\r\n"},
+      {"GET", "/sessions/t/fork", "", 405, "\r\nAllow: POST\r\n"},
+      {"DELETE", "/sessions/%2e%2e%2fx", "", 400, "a part '..'"},
+      {"DELETE", "/sessions/t", "{\"x\": 1}", 400, "unknown parameter 'x': this asks for no body"},
+      {"GET", "/sessions/a%20b", "", 400, "no name of a session"},
+      {"POST", "/v1/completions", "{\"prompt\": \"a\", \"session_id\": \"a/b\"}", 400, "no name of a session"},
+      {"POST", "/v1/completions", "{\"prompt\": \"a\", \"session_id\": \"x\", \"n\": 2}", 400, "one answer"},
+      {"POST", "/v1/completions", "{\"prompt\": [\"a\", \"b\"], \"session_id\": \"x\"}", 400, "one prompt"},
+      {"POST", "/v1/completions", "{\"prompt\": \"a\", \"session_id\": 3}", 400, "'session_id' is 3"},
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     const int status = http_ask(all[i].method, all[i].path, "", all[i].body);
-    CHECK(status == all[i].status && strstr(http_body(), "\"error\""), "%s %s %s: %d, %s", all[i].method, all[i].path, all[i].body, status,
-          http_reply);
+    CHECK(status == all[i].status && strstr(http_body(), "\"error\"") && strstr(http_reply, all[i].said), "%s %s %s: %d, %s", all[i].method,
+          all[i].path, all[i].body, status, http_reply);
   }
   /* one that is answering cannot be asked meanwhile */
   char *text = http_request("POST", "/v1/completions", "",

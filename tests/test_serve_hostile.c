@@ -1,6 +1,6 @@
 /* test_serve_hostile.c - what must be true of a server that is treated badly, in order: a client that waits for "100 Continue" gets it; one that
  * closes its side of the connection has left, and so has one that does not read what it is told; schemas that explode are refused with the
- * reason; bodies that wait to be read are bounded, and those that nobody waits for are passed over; when the model's file is cut while it is mapped, the request that needs it ends with an error that names the file, also a stream that
+ * reason; bodies that wait to be read are bounded, and those that nobody waits for are passed over; while it ends, who asks is told so; when the model's file is cut while it is mapped, the request that needs it ends with an error that names the file, also a stream that
  * was under way, and the server lives. */
 #include "base/file.h"
 #include "serve_helpers.h"
@@ -154,6 +154,32 @@ static void bodies_that_wait_are_bounded(void) {
   CHECK(server_end(&server) == 0, "not well");
 }
 
+/* While it ends, who asks is told so, and what is being said goes on; one that only opened a connection keeps it from nothing. */
+static void while_it_ends_who_asks_is_told(void) {
+  CHECK(server_begin(&server, "endless --idle-seconds 3600 --drain-seconds 3600"), "no server");
+  if (!server.port) return;
+  char *text = http_request("POST", "/v1/completions", "",
+                            "{\"prompt\": \"a\", \"max_tokens\": 2000000000, \"stream\": true, \"ignore_eos\": true}");
+  const int stream = http_open();
+  http_say(stream, text, strlen(text));
+  free(text);
+  CHECK(http_hear(stream, "data: "), "%s", http_reply);
+  kill(server.pid, SIGTERM);
+  int status = 200;
+  for (int i = 0; i < 2000 && status == 200; i++) status = http_get("/health"), usleep(10000);
+  CHECK(status == 503 && strstr(http_reply, "\"status\": \"ending\"") && strstr(http_reply, "\r\nRetry-After: "), "%d: %s", status,
+        http_reply);
+  CHECK(http_post("/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 1}") == 503 && strstr(http_reply, "the server is ending") &&
+            strstr(http_reply, "\r\nRetry-After: ") && strstr(http_reply, "\r\nConnection: close\r\n"),
+        "%s", http_reply);
+  CHECK(http_ask("DELETE", "/sessions/a", "", "") == 503 && http_get("/metrics") == 200, "%s", http_reply);
+  const int silent = http_open();
+  CHECK(silent >= 0 && http_hear(stream, "data: ") && http_hear(stream, "data: "), "the stream goes on: %.200s", http_reply);
+  close(stream);
+  CHECK(server_wait(&server) == 0, "not well");
+  close(silent);
+}
+
 int main(void) {
   signal(SIGPIPE, SIG_IGN);
   RUN(prepare);
@@ -164,6 +190,7 @@ int main(void) {
     RUN(schemas_that_explode_are_refused);
   }
   RUN(bodies_that_wait_are_bounded);
+  RUN(while_it_ends_who_asks_is_told);
   RUN(a_file_that_is_cut_ends_requests_alone);
   if (server.pid) server_end(&server);
   return test_end();

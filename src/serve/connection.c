@@ -47,6 +47,7 @@ struct mn_exchange { /* a connection, and its request when there is one */
   mn_exchange_record record;
   double began;
   bool keeps, in_pieces, silent; /* the connection goes on; Transfer-Encoding: chunked; a reply to HEAD has no body */
+  bool late;                     /* it was opened while the server ends */
 };
 
 struct mn_web {
@@ -56,7 +57,7 @@ struct mn_web {
   struct event *mail, *ticker, *again;
   SSL_CTX *tls;
   mn_exchange *first;
-  int connections, port;
+  int connections, late, port; /* late: of the connections */
   bool draining;
   pthread_mutex_t mutex; /* of the four below */
   posted *oldest, *newest;
@@ -85,7 +86,7 @@ static void close_connection(mn_exchange *x) {
   if (x->before) x->before->next = x->next;
   else w->first = x->next;
   if (x->next) x->next->before = x->before;
-  w->connections--;
+  w->connections--, w->late -= x->late;
   forget_request(x);
   if (x->deadline) event_free(x->deadline);
   if (x->bev) bufferevent_free(x->bev);
@@ -230,6 +231,7 @@ void mn_exchange_refuse(mn_exchange *x, int status, const char *type, const char
 /* ---- a request ---- */
 static void refuse_request(mn_exchange *x, const mn_http_fault *fault) {
   x->keeps = false; /* where the next request would begin is not known */
+  if (fault->status == 415) mn_exchange_header(x, "Accept-Encoding", "identity");
   mn_exchange_refuse(x, fault->status, fault->status >= 500 ? "server_error" : "invalid_request_error", NULL, NULL, fault->message);
 }
 
@@ -352,11 +354,11 @@ static void accepted(struct evconnlistener *l, evutil_socket_t fd, struct sockad
     return;
   }
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-  *x = (mn_exchange){.web = w, .bev = bev, .deadline = deadline, .next = w->first, .began = mn_now()};
+  *x = (mn_exchange){.web = w, .bev = bev, .deadline = deadline, .next = w->first, .began = mn_now(), .late = w->draining};
   name_peer(x, a);
   if (w->first) w->first->before = x;
   w->first = x;
-  w->connections++;
+  w->connections++, w->late += x->late;
   bufferevent_setcb(bev, on_read, on_written, on_event, x);
   bufferevent_setwatermark(bev, EV_READ, 0, READS_AHEAD > w->config.most_head * 2 ? READS_AHEAD : w->config.most_head * 2);
   const double idle = w->config.idle_seconds;
@@ -364,8 +366,9 @@ static void accepted(struct evconnlistener *l, evutil_socket_t fd, struct sockad
   bufferevent_set_timeouts(bev, NULL, &stuck); /* a client that does not read */
   wait_at_most(x, w->config.request_seconds < idle ? w->config.request_seconds : idle);
   bufferevent_enable(bev, EV_READ | EV_WRITE);
-  if (w->connections > w->config.most_connections)
-    refuse_request(x, &(mn_http_fault){503, "the server has as many connections as it keeps; try again later"});
+  if (w->connections <= w->config.most_connections) return;
+  mn_exchange_header(x, "Retry-After", "1");
+  refuse_request(x, &(mn_http_fault){503, "the server has as many connections as it keeps; try again later"});
 }
 
 /* Out of descriptors, for example: after a while again. */
@@ -379,7 +382,7 @@ static void accept_failed(struct evconnlistener *l, void *arg) {
 static void accept_again(evutil_socket_t fd, short what, void *arg) {
   mn_web *w = arg;
   (void)fd, (void)what;
-  if (!w->draining) evconnlistener_enable(w->listener);
+  if (w->listener) evconnlistener_enable(w->listener);
 }
 
 static mn_status listen_at(mn_web *w) {
@@ -529,6 +532,7 @@ void mn_web_free(mn_web *w) {
 int mn_web_port(const mn_web *w) { return w->port; }
 bool mn_web_secure(const mn_web *w) { return w->tls != NULL; }
 int mn_web_connections(const mn_web *w) { return w->connections; }
+int mn_web_late(const mn_web *w) { return w->late; }
 
 mn_status mn_web_run(mn_web *w, void (*tick)(void *ctx), void *ctx) {
   w->tick = tick, w->tick_ctx = ctx;
@@ -542,12 +546,22 @@ mn_status mn_web_run(mn_web *w, void (*tick)(void *ctx), void *ctx) {
 
 void mn_web_stop(mn_web *w) { event_base_loopbreak(w->base); }
 
-void mn_web_drain(mn_web *w) {
-  if (w->draining) return;
-  w->draining = true;
-  evconnlistener_disable(w->listener);
+static void close_waiting(mn_web *w) {
   for (mn_exchange *x = w->first, *next; x; x = next) {
     next = x->next;
     if (x->state == WAITING) close_connection(x);
   }
+}
+
+void mn_web_drain(mn_web *w) {
+  if (w->draining) return;
+  w->draining = true;
+  close_waiting(w);
+}
+
+void mn_web_shut(mn_web *w) {
+  if (!w->listener) return;
+  evconnlistener_free(w->listener);
+  w->listener = NULL;
+  close_waiting(w);
 }

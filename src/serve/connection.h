@@ -36,8 +36,12 @@ int mn_web_connections(const mn_web *w);
 /* Runs the loop until mn_web_stop; `tick` is called ten times a second. */
 mn_status mn_web_run(mn_web *w, void (*tick)(void *ctx), void *ctx);
 void mn_web_stop(mn_web *w);
-/* No new connections, and those that wait for a request are closed. */
+/* Connections that wait for a request are closed, and others behind their reply; new ones are taken, for one request each, so that who asks
+ * is told that the server ends. */
 void mn_web_drain(mn_web *w);
+int mn_web_late(const mn_web *w); /* of the connections: those that were opened since */
+/* Behind that: no new connections, and those that wait for a request are closed. */
+void mn_web_shut(mn_web *w);
 /* From any thread: fn(arg) is called in the loop, in the order of posting. False: out of memory, and it is not. */
 bool mn_web_post(mn_web *w, void (*fn)(void *arg), void *arg);
 /* For a thread that posts much: waits while the loop has more to call than it keeps up with. */

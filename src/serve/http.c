@@ -118,6 +118,8 @@ static int64_t understand(mn_http_head *h, mn_http_fault *fault) {
     } else if (!strcmp(name, "transfer-encoding")) {
       if (h->chunked || strcasecmp(value, "chunked") != 0) return refuse(fault, 501, "of transfer encodings only chunked is known here");
       h->chunked = true;
+    } else if (!strcmp(name, "content-encoding")) {
+      if (*value && strcasecmp(value, "identity") != 0) return refuse(fault, 415, "the body has a Content-Encoding: send it as it is");
     } else if (!strcmp(name, "connection")) {
       closes = closes || lists(value, "close");
       stays = stays || lists(value, "keep-alive");

@@ -99,6 +99,14 @@ void mn_kept_close_note(mn_text *note, const char *said, size_t n) {
   mn_text_add(note, "}]}");
 }
 
+int64_t mn_kept_count(const char *note) {
+  mn_arena *arena = mn_arena_new();
+  const mn_value *root, *list = arena ? said_before(arena, note, &root) : NULL;
+  const int64_t n = list ? (int64_t)list->count : -1;
+  mn_arena_free(arena);
+  return n;
+}
+
 mn_status mn_kept_cut_note(const char *note, int64_t n, const char *parent, mn_text *out) {
   mn_arena *arena = mn_arena_new();
   const mn_value *root = NULL;

@@ -18,6 +18,8 @@ const mn_value *mn_kept_after(mn_arena *arena, const char *note, const mn_value 
 /* A note of these messages, without its end, and its end: what is said goes in between. */
 mn_status mn_kept_open_note(const char *note, const mn_value *messages, mn_text *out);
 void mn_kept_close_note(mn_text *note, const char *said, size_t n);
+/* Messages that a note has; -1: it has no list of them. */
+int64_t mn_kept_count(const char *note);
 /* The note with the first `n` messages alone; with another parent (NULL: as it is). */
 mn_status mn_kept_cut_note(const char *note, int64_t n, const char *parent, mn_text *out);
 

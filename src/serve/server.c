@@ -14,18 +14,28 @@
 #include "serve/answer.h"
 
 /* ---- small endpoints ---- */
-static void reply_text(mn_exchange *x, const char *type, mn_text *body) {
+static void reply_text(mn_exchange *x, int status, const char *type, mn_text *body) {
   if (body->failed) mn_serve_failed(x, MN_ERR_MEMORY, "out of memory");
-  else mn_exchange_reply(x, 200, type, body->data ? body->data : "", body->len);
+  else mn_exchange_reply(x, status, type, body->data ? body->data : "", body->len);
   mn_text_free(body);
+}
+
+/* To a client of a server that ends: another may be there then. */
+static void tell_when(const mn_server *s, mn_exchange *x) {
+  char seconds[32];
+  const double left = s->drains_until - mn_now();
+  snprintf(seconds, sizeof seconds, "%lld", left > 0 ? (long long)left + 1 : 1);
+  mn_exchange_header(x, "Retry-After", seconds);
 }
 
 static void health(mn_server *s, const mn_request *r) {
   mn_text out = {0};
   const mn_batcher_counts c = mn_batcher_count(s->batcher);
-  mn_text_addf(&out, "{\"status\": \"%s\", \"reading\": %d, \"waiting\": %lld, \"running\": %lld}\n", s->drains_until > 0 ? "ending" : "ok",
+  const bool ends = s->drains_until > 0;
+  mn_text_addf(&out, "{\"status\": \"%s\", \"reading\": %d, \"waiting\": %lld, \"running\": %lld}\n", ends ? "ending" : "ok",
                mn_readers_count(s->readers), (long long)c.waiting, (long long)(c.reading + c.rows));
-  reply_text(r->x, "application/json", &out);
+  if (ends) tell_when(s, r->x);
+  reply_text(r->x, ends ? 503 : 200, "application/json", &out);
 }
 
 static void metrics(mn_server *s, const mn_request *r) {
@@ -36,7 +46,7 @@ static void metrics(mn_server *s, const mn_request *r) {
                               .text = mn_batcher_program(s->batcher) != NULL,
                               .session_bytes = s->shelf ? mn_shelf_bytes(s->shelf) : 0};
   mn_metrics_write(&s->metrics, &now, &out);
-  reply_text(r->x, "text/plain; version=0.0.4; charset=utf-8", &out);
+  reply_text(r->x, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
 }
 
 static void add_model(const mn_server *s, mn_text *out) {
@@ -71,7 +81,7 @@ static void models(mn_server *s, const mn_request *r) {
     mn_serve_refuse(r->x, &why);
     return;
   }
-  reply_text(r->x, "application/json", &out);
+  reply_text(r->x, 200, "application/json", &out);
 }
 
 static void completions(mn_server *s, const mn_request *r) { mn_serve_generate(s, r, MN_ASK_COMPLETION); }
@@ -114,8 +124,11 @@ static const endpoint endpoints[] = {
 };
 enum { N_ENDPOINTS = sizeof endpoints / sizeof *endpoints };
 
-static const endpoint *find(const char *method, const char *path, const char **rest, bool *other_method) {
-  *other_method = false;
+enum { METHODS = 64 };
+/* NULL: none. allow: the methods that the path is for, "GET, HEAD"; "" where it is for none. */
+static const endpoint *find(const char *method, const char *path, const char **rest, char allow[METHODS]) {
+  size_t written = 0;
+  *allow = 0;
   if (!strcmp(method, "HEAD")) method = "GET";
   for (int i = 0; i < N_ENDPOINTS; i++) {
     const endpoint *e = &endpoints[i];
@@ -123,19 +136,22 @@ static const endpoint *find(const char *method, const char *path, const char **r
     if (strncmp(path, e->path, n) != 0 || (path[n] && !(e->below && path[n] == '/'))) continue;
     *rest = path[n] ? path + n + 1 : "";
     if (!strcmp(e->method, method)) return e;
-    *other_method = true;
+    written += (size_t)snprintf(allow + written, METHODS - written, "%s%s%s", written ? ", " : "", e->method,
+                                strcmp(e->method, "GET") ? "" : ", HEAD");
   }
   return NULL;
 }
 
-static void refuse_path(mn_exchange *x, bool other_method) {
+static void refuse_path(mn_exchange *x, const char *allow) {
   const mn_http_head *h = mn_exchange_head(x);
   char path[MN_PRINTABLE], method[MN_PRINTABLE];
   mn_refusal why;
-  if (other_method)
-    mn_refuse(&why, 405, NULL, "method_not_allowed", "%s is not for the method %s", mn_printable(h->path, path),
-              mn_printable(h->method, method));
-  else mn_refuse(&why, 404, NULL, "unknown_url", "there is nothing at %s; docs/server.md lists the endpoints", mn_printable(h->path, path));
+  if (*allow) {
+    mn_exchange_header(x, "Allow", allow);
+    mn_refuse(&why, 405, NULL, "method_not_allowed", "%s is not for the method %s, but for %s", mn_printable(h->path, path),
+              mn_printable(h->method, method), allow);
+  } else
+    mn_refuse(&why, 404, NULL, "unknown_url", "there is nothing at %s; docs/server.md lists the endpoints", mn_printable(h->path, path));
   mn_serve_refuse(x, &why);
 }
 
@@ -173,15 +189,18 @@ static void handle(void *ctx, mn_exchange *x) {
   mn_server *s = ctx;
   const mn_http_head *h = mn_exchange_head(x);
   mn_request r = {.x = x, .rest = ""};
-  bool other;
+  char allow[METHODS];
   if (s->config.cors && !strcmp(h->method, "OPTIONS")) {
     preflight(x);
     return;
   }
-  const endpoint *e = find(h->method, h->path, &r.rest, &other);
-  if (!e) refuse_path(x, other);
-  else if (s->drains_until > 0 && e->computes) mn_serve_refuse(x, &(mn_refusal){.status = 503, .message = "the server is ending"});
-  else if (admit(s, x, e, &r)) e->serve(s, &r);
+  const endpoint *e = find(h->method, h->path, &r.rest, allow);
+  if (*h->query && e) mn_exchange_header(x, "Mneme-No-Effect", "query");
+  if (!e) refuse_path(x, allow);
+  else if (s->drains_until > 0 && strcmp(e->method, "GET") != 0) {
+    tell_when(s, x);
+    mn_serve_refuse(x, &(mn_refusal){.status = 503, .code = "server_ending", .message = "the server is ending"});
+  } else if (admit(s, x, e, &r)) e->serve(s, &r);
 }
 
 static void replied(void *ctx, const mn_exchange *x) {
@@ -189,8 +208,8 @@ static void replied(void *ctx, const mn_exchange *x) {
   const mn_http_head *h = mn_exchange_head(x);
   const mn_exchange_record so_far = mn_exchange_so_far(x);
   const char *rest;
-  bool other;
-  const endpoint *e = h->path ? find(h->method, h->path, &rest, &other) : NULL;
+  char allow[METHODS];
+  const endpoint *e = h->path ? find(h->method, h->path, &rest, allow) : NULL;
   mn_metrics_reply(&s->metrics, e ? e->path : "other", so_far.status ? so_far.status : 499);
   s->metrics.left += so_far.left;
   if (!s->log) return;
@@ -392,9 +411,10 @@ static void tick(void *ctx) {
     mn_web_drain(s->web);
   }
   if (s->drains_until == 0) return;
-  if (mn_now() >= s->drains_until) mn_serve_cancel_all(s);
-  if (!s->talks && !s->errands && mn_web_connections(s->web) == 0) mn_web_stop(s->web);
-  else if (!s->talks && mn_now() >= s->drains_until) mn_web_stop(s->web);
+  const bool late = mn_now() >= s->drains_until;
+  if (late) mn_serve_cancel_all(s);
+  if (!s->talks && !s->errands && mn_web_connections(s->web) == mn_web_late(s->web)) mn_web_shut(s->web);
+  if (!s->talks && ((!s->errands && mn_web_connections(s->web) == 0) || late)) mn_web_stop(s->web);
 }
 
 mn_status mn_server_run(mn_server *s, const volatile sig_atomic_t *stop) {

@@ -146,6 +146,13 @@ static int64_t tokens_of(const errand *e, const mn_conversation *c, const mn_tex
 }
 
 static mn_status back_to_messages(errand *e, mn_conversation *c, const mn_text *note, mn_text *cut) {
+  const int64_t there = mn_kept_count(note->data ? note->data : "");
+  if (there < 0)
+    mn_refuse(&e->why, 400, "messages", "invalid_value",
+              "session '%s' has no messages, as completions made it: roll it back to {\"tokens\": N}", e->name);
+  else if (e->messages > there)
+    mn_refuse(&e->why, 400, "messages", "invalid_value", "session '%s' has %lld messages", e->name, (long long)there);
+  if (e->messages > there) return MN_OK;
   MN_TRY(mn_kept_cut_note(note->data ? note->data : "", e->messages, NULL, cut));
   const int64_t n = note->len && strcmp(note->data, cut->data) != 0 ? tokens_of(e, c, cut) : -1;
   return n >= 0 ? mn_conversation_back(c, n) : MN_OK;
@@ -225,13 +232,57 @@ static void done(void *arg) { /* in the loop */
 }
 
 /* ---- requests ---- */
+static const char fork_says[] = "a fork says {\"to\": NAME}",
+                  back_says[] = "a session is rolled back to {\"messages\": N}, the first N of them, or to {\"tokens\": N}",
+                  no_body[] = "this asks for no body";
+
+static bool missing(const char *key, const char *says, mn_refusal *why) {
+  return mn_refuse(why, 400, key, "missing_required_parameter", "'%s' is missing: %s", key, says);
+}
+
+static bool wrong(const char *key, const mn_value *v, const char *expected, mn_refusal *why) {
+  char shown[MN_PLACE];
+  return mn_refuse(why, 400, key, "invalid_type", "'%s' is %s; it must be %s", key, mn_value_show(v, shown), expected);
+}
+
 static bool read_numbers(const mn_value *body, errand *e, mn_refusal *why) {
   const mn_value *messages = mn_value_get(body, "messages"), *tokens = mn_value_get(body, "tokens"), *n = messages ? messages : tokens;
-  if (!n || (messages && tokens) || n->kind != MN_INTEGER || n->as.integer < 0)
-    return mn_refuse(why, 400, NULL, "invalid_value",
-                     "a session is rolled back to {\"messages\": N}, the first N of them, or to {\"tokens\": N}");
+  const char *key = messages ? "messages" : "tokens";
+  if (!n) return missing("messages", back_says, why);
+  if (messages && tokens) return mn_refuse(why, 400, "tokens", "invalid_value", "'messages' and 'tokens' are both given: leave one out");
+  if (n->kind != MN_INTEGER || n->as.integer < 0) return wrong(key, n, "an integer from 0 on", why);
   *(messages ? &e->messages : &e->tokens) = n->as.integer;
   return true;
+}
+
+static bool read_to(const mn_value *body, errand *e, mn_refusal *why) {
+  const mn_value *to = mn_value_get(body, "to");
+  if (!to) return missing("to", fork_says, why);
+  if (to->kind != MN_TEXT) return wrong("to", to, "the name of a session", why);
+  const bool fine = mn_kept_name(to->as.text, why);
+  snprintf(fine ? e->to : why->param, fine ? sizeof e->to : sizeof why->param, "%s", fine ? to->as.text : "to");
+  return fine;
+}
+
+/* The first key that is none of these. */
+static bool check_keys(const mn_value *body, const char *const *known, const char *says, mn_refusal *why) {
+  for (size_t i = 0; i < body->count; i++) {
+    const char *key = body->as.entries[i].key;
+    char shown[MN_PRINTABLE];
+    int k = 0;
+    while (known[k] && strcmp(known[k], key) != 0) k++;
+    if (!known[k]) return mn_refuse(why, 400, mn_printable(key, shown), "unknown_parameter", "unknown parameter '%s': %s", shown, says);
+  }
+  return true;
+}
+
+static bool read_keys(const mn_value *body, errand *e, mn_refusal *why) {
+  static const char *const of_fork[] = {"to", NULL}, *const of_back[] = {"messages", "tokens", NULL}, *const none[] = {NULL};
+  if (body && body->kind != MN_MAP)
+    return mn_refuse(why, 400, NULL, "invalid_json", "the body is %s; it must be a JSON object", mn_kind_name(body->kind));
+  const bool forks = e->what == FORK, back = e->what == BACK;
+  if (body && !check_keys(body, forks ? of_fork : back ? of_back : none, forks ? fork_says : back ? back_says : no_body, why)) return false;
+  return forks ? read_to(body, e, why) : back ? read_numbers(body, e, why) : true;
 }
 
 static bool read_body(const mn_request *r, errand *e, mn_refusal *why) {
@@ -243,40 +294,48 @@ static bool read_body(const mn_request *r, errand *e, mn_refusal *why) {
   if (fine && n > MOST_BODY) fine = mn_refuse(why, 413, NULL, "request_too_large", "a session is asked in less than %d bytes", MOST_BODY);
   if (fine && n && mn_json_parse(arena, "body", text, n, &body) != MN_OK)
     fine = mn_refuse(why, 400, NULL, "invalid_json", "%s", mn_message());
-  const size_t wanted = e->what == FORK || e->what == BACK;
-  if (fine && (wanted ? !body || body->kind != MN_MAP || body->count != 1 : n && (!body || body->count)))
-    fine = mn_refuse(why, 400, NULL, "invalid_value", wanted ? "the body holds one key" : "this asks for no body");
-  const mn_value *to = mn_value_get(body, "to");
-  if (fine && e->what == FORK && (!to || to->kind != MN_TEXT))
-    fine = mn_refuse(why, 400, "to", "missing_required_parameter", "a fork says {\"to\": NAME}");
-  if (fine && e->what == FORK) fine = mn_kept_name(to->as.text, why);
-  if (fine && e->what == FORK) snprintf(e->to, sizeof e->to, "%s", to->as.text);
-  if (fine && e->what == BACK) fine = read_numbers(body, e, why);
+  if (fine) fine = read_keys(body, e, why);
   mn_arena_free(arena);
   return fine;
+}
+
+/* What is asked with other methods. */
+static bool wrong_method(const mn_request *r, const char *allow, mn_refusal *why) {
+  const mn_http_head *h = mn_exchange_head(r->x);
+  char path[MN_PRINTABLE], method[MN_PRINTABLE];
+  mn_exchange_header(r->x, "Allow", allow);
+  return mn_refuse(why, 405, NULL, "method_not_allowed", "%s is not for the method %s, but for %s", mn_printable(h->path, path),
+                   mn_printable(h->method, method), allow);
 }
 
 /* "NAME/fork" and the like, after the method. */
 static bool understand(const mn_request *r, errand *e, mn_refusal *why) {
   static const struct {
-    const char *method, *verb;
+    const char *method, *verb, *allow;
     what what;
-  } all[] = {{"GET", "", SHOW}, {"DELETE", "", REMOVE}, {"POST", "fork", FORK}, {"POST", "rollback", BACK}, {"POST", "save", SAVE}};
-  const char *method = mn_exchange_head(r->x)->method, *slash = strchr(r->rest, '/'), *verb = slash ? slash + 1 : "";
+  } all[] = {{"GET", "", "GET, HEAD, DELETE", SHOW},
+             {"DELETE", "", "GET, HEAD, DELETE", REMOVE},
+             {"POST", "fork", "POST", FORK},
+             {"POST", "rollback", "POST", BACK},
+             {"POST", "save", "POST", SAVE}};
+  const char *method = mn_exchange_head(r->x)->method, *slash = strchr(r->rest, '/'), *verb = slash ? slash + 1 : "", *allow = NULL;
   const size_t n = slash ? (size_t)(slash - r->rest) : strlen(r->rest);
   char name[MN_KEPT_NAME + 2];
   if (!strcmp(method, "HEAD")) method = "GET";
-  if (!n && !slash && !strcmp(method, "GET")) return e->what = LIST, true;
+  if (!n && !slash) return e->what = LIST, !strcmp(method, "GET") || wrong_method(r, "GET, HEAD", why);
   snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : sizeof name), r->rest);
   if (!mn_kept_name(name, why)) return false;
   memcpy(e->name, name, n + 1);
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-    if (!strcmp(method, all[i].method) && !strcmp(verb, all[i].verb)) {
-      e->what = all[i].what;
-      if (e->what == SAVE && !e->server->config.sessions)
-        return mn_refuse(why, 400, NULL, "unsupported", "this server keeps sessions in memory alone: start it with --sessions DIR");
-      return read_body(r, e, why);
-    }
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    if (strcmp(verb, all[i].verb) != 0) continue;
+    allow = all[i].allow;
+    if (strcmp(method, all[i].method) != 0) continue;
+    e->what = all[i].what;
+    if (e->what == SAVE && !e->server->config.sessions)
+      return mn_refuse(why, 400, NULL, "unsupported", "this server keeps sessions in memory alone: start it with --sessions DIR");
+    return read_body(r, e, why);
+  }
+  if (allow) return wrong_method(r, allow, why);
   return mn_refuse(why, 404, NULL, "unknown_url", "a session knows GET, DELETE, and POST of fork, rollback and save");
 }
 

@@ -293,7 +293,8 @@ static bool post_all(mn_talk *t, mn_refusal *why) {
 static void refuse_talk(mn_talk *t, const mn_refusal *why) {
   mn_exchange *x = t->x;
   t->x = NULL;
-  if (why->status == 429) t->server->metrics.refused++, mn_exchange_header(x, "Retry-After", "1");
+  if (why->status == 429) t->server->metrics.refused++;
+  if (why->status == 429 || why->status == 503) mn_exchange_header(x, "Retry-After", "1");
   mn_exchange_on_leave(x, NULL, NULL);
   mn_serve_refuse(x, why);
   if (t->open) cancel(t); /* those of its prompts that wait already; the last of them frees it */
