@@ -340,7 +340,7 @@ static void settings_are_held_against_tensors(void) {
   refused("mistral", "sed -i 's/\"num_hidden_layers\": 2/\"num_hidden_layers\": 3/' config.json", "tensor 'model.layers.2.");
   refused("mistral", "sed -i 's/\"vocab_size\": 48/\"vocab_size\": 1000000000000/' config.json", "vocab_size");
   refused("mistral", "sed -i 's/\"hidden_size\": 16/\"hidden_size\": -16/' config.json",
-          "config.json:11: hidden_size must be an integer from 0 to 2^40");
+          "config.json:11: hidden_size must be an integer from 1 to 2^40");
   refused("mistral", "sed -i 's/\"hidden_size\": 16/\"hidden_size\": 1048576/' config.json", "and the settings make it [48, 1048576]");
   refused("mistral", "sed -i '/\"hidden_size\"/d' config.json", "hidden_size is missing");
   refused("mistral", "sed -i 's/\"num_hidden_layers\": 2/\"num_hidden_layers\": 1000000/' config.json", "layers");
@@ -357,6 +357,7 @@ static void what_is_not_done_is_named(void) {
   refused("llama", "sed -i 's/\"llama3\"/\"dynamic\"/' config.json", "rope_parameters is of type 'dynamic', which is not done");
   refused("llama", "sed -i 's/\"high_freq_factor\": 4.0/\"high_freq_factor\": 0.5/' config.json", "below high_freq_factor: 0.5");
   refused("smollm", "sed -i 's/\"rope_scaling\": null/\"rope_scaling\": {\"type\": \"linear\", \"mystery\": 2}/' config.json", "mystery");
+  refused("qwen2", "sed -i '1s/{/{\"is_causal\": false,/' config.json", "is_causal is false");
   refused("llama", "sed -i '1s/{/{\"partial_rotary_factor\": 0.5,/' config.json", "partial_rotary_factor is 0.5");
   refused("gemma2", "sed -i 's/\"rope_theta\": 10000.0/\"partial_rotary_factor\": 0.5/' config.json", "only 1 is done");
   refused("llama", "sed -i '1s/{/{\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2.0},/' config.json",

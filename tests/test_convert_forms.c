@@ -270,6 +270,90 @@ static void change_number(const char *key, const int32_t *x, size_t n, const cha
   mn_gguf_close(g);
 }
 
+/* c.gguf with more settings of llama's, as d.gguf. */
+typedef struct setting {
+  const char *key;
+  enum { NUMBER, COUNT, TRUTH, WORD } kind;
+  double x;
+  const char *word;
+} setting;
+
+static void add_settings(const setting *list, int n) {
+  mn_gguf *g = NULL;
+  mn_gguf_writer *w = mn_gguf_writer_new();
+  char keys[4][96];
+  CHECK_OK(mn_gguf_open("c.gguf", &g));
+  for (int i = 0; i < n; i++) snprintf(keys[i], sizeof keys[i], "llama.%s", list[i].key);
+  for (int k = 0; g && k < mn_gguf_meta_count(g); k++) {
+    bool other = true;
+    for (int i = 0; i < n; i++) other = other && strcmp(mn_gguf_meta_at(g, k)->key, keys[i]) != 0;
+    if (other) CHECK_OK(mn_gguf_writer_copy(w, mn_gguf_meta_at(g, k)));
+  }
+  for (int i = 0; i < n; i++)
+    if (list[i].kind == NUMBER) CHECK_OK(mn_gguf_writer_f32(w, keys[i], (float)list[i].x));
+    else if (list[i].kind == COUNT) CHECK_OK(mn_gguf_writer_u32(w, keys[i], (uint32_t)list[i].x));
+    else if (list[i].kind == TRUTH) CHECK_OK(mn_gguf_writer_bool(w, keys[i], list[i].x != 0));
+    else CHECK_OK(mn_gguf_writer_string(w, keys[i], list[i].word));
+  for (int k = 0; g && k < mn_gguf_count(g); k++) {
+    const mn_gguf_tensor *t = mn_gguf_at(g, k);
+    CHECK_OK(mn_gguf_writer_add(w, t->name, t->type->type, &t->shape, t->data));
+  }
+  CHECK_OK(mn_gguf_writer_save(w, "d.gguf"));
+  mn_gguf_writer_free(w);
+  mn_gguf_close(g);
+}
+
+/* GGUF's settings mean what llama.cpp takes them for: a factor without a type stretches linearly, by its older name too, and not at all where
+ * the type is none or the factor 0; what is not done is refused by name, also where it is a truth that is false. */
+static void settings_of_gguf_mean_what_they_do_there(void) {
+  static float a[TOKENS * 512], b[TOKENS * 512], c[TOKENS * 512];
+  static const setting linear[] = {{"rope.scaling.type", WORD, 0, "linear"}, {"rope.scaling.factor", NUMBER, 4, NULL}},
+                       none[] = {{"rope.scaling.type", WORD, 0, "none"}, {"rope.scaling.factor", NUMBER, 4, NULL}},
+                       alone = {"rope.scaling.factor", NUMBER, 4, NULL}, older = {"rope.scale_linear", NUMBER, 4, NULL},
+                       zero = {"rope.scaling.factor", NUMBER, 0, NULL};
+  static const struct {
+    setting one[2];
+    const char *says;
+  } refused[] = {
+      {{{"attention.causal", TRUTH, 0, NULL}}, "llama.attention.causal is false"},
+      {{{"rope.dimension_count", COUNT, 0, NULL}}, "llama.rope.dimension_count must be an integer from 1"},
+      {{{"attention.head_count", COUNT, 0, NULL}}, "llama.attention.head_count must be"},
+      {{{"attention.head_count_kv", COUNT, 0, NULL}}, "llama.attention.head_count_kv must be"},
+      {{{"context_length", COUNT, 0, NULL}}, "llama.context_length must be"},
+      {{{"attention.layer_norm_rms_epsilon", NUMBER, 2, NULL}}, "llama.attention.layer_norm_rms_epsilon must be a number from 0 to 1"},
+      {{{"rope.freq_base", NUMBER, 0, NULL}}, "llama.rope.freq_base must be a number from 1"},
+      {{{"rope.scaling.type", WORD, 0, "yarn"}, {"rope.scaling.yarn_beta_fast", NUMBER, 16, NULL}}, "yarn_beta_fast is 16"},
+  };
+  CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "checkpoints/mistral --out c.gguf --quiet 2>&1") == 0, "%s", out);
+  const int n = TOKENS * said("c.gguf", a);
+  add_settings(linear, 2);
+  CHECK(said("d.gguf", b) && memcmp(a, b, (size_t)n * sizeof *a) != 0, "positions are stretched");
+  add_settings(none, 2);
+  CHECK(said("d.gguf", c) && !memcmp(a, c, (size_t)n * sizeof *a), "none");
+  add_settings(&alone, 1);
+  CHECK(said("d.gguf", c) && !memcmp(b, c, (size_t)n * sizeof *a), "a factor alone is of linear");
+  add_settings(&older, 1);
+  CHECK(said("d.gguf", c) && !memcmp(b, c, (size_t)n * sizeof *a), "and by its older name");
+  add_settings(&zero, 1);
+  CHECK(said("d.gguf", c) && !memcmp(a, c, (size_t)n * sizeof *a), "0 is none");
+  for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+    add_settings(refused[i].one, refused[i].one[1].key ? 2 : 1);
+    CHECK(sh(MNEME "generate --model d.gguf --prompt a --tokens 1 2>&1") != 0 && strstr(out, refused[i].says), "%s: %s", refused[i].says,
+          out);
+  }
+}
+
+/* How much of a head of Bamba's is rotated is said where it is read. */
+static void a_part_of_a_head_is_said_in_its_map(void) {
+  CHECK(
+      sh("rm -rf whole c.gguf d && cp -r " GOLDEN "hybrids/bamba whole && sed -i "
+         "'s/\"partial_rotary_factor\": 0.5/\"partial_rotary_factor\": 1.0/' whole/config.json && " MNEME
+         "convert whole --out c.gguf --quiet 2>&1 && " MNEME
+         "convert c.gguf --out d --quiet 2>&1 && tr -d ' \\n' <d/config.json | grep -o 'rope_parameters\":{[^}]*\"partial_rotary_factor\":1[.,}]' && "
+         "! grep -q '^  \"partial_rotary_factor' d/config.json") == 0,
+      "%s", out);
+}
+
 /* Hostile settings of Qwen3.5 by name; a block behind the last is of drafts, and changes nothing. */
 static void settings_of_qwen3_5_are_held(void) {
   static float a[TOKENS * 512], b[TOKENS * 512];
@@ -289,10 +373,10 @@ static void settings_of_qwen3_5_are_held(void) {
       {"block_count", "blk.3.nextn.enorm.weight", "block_count is 3, and there is the tensor 'blk.3.nextn.enorm", {3}, 0},
       {"attention.recurrent_layers", NULL, "must be a list of a truth for each layer", {1}, 1},
       {"attention.recurrent_layers", NULL, "must be a list of truths", {1, 0}, 2},
-      {"ssm.group_count", NULL, "must be at least 1", {0}, 0},
+      {"ssm.group_count", NULL, "must be an integer from 1", {0}, 0},
       {"ssm.group_count", NULL, "must divide heads", {3}, 0},
-      {"ssm.state_size", NULL, "must be at least 1", {0}, 0},
-      {"ssm.inner_size", NULL, "must be at least 1", {0}, 0},
+      {"ssm.state_size", NULL, "must be an integer from 1", {0}, 0},
+      {"ssm.inner_size", NULL, "must be an integer from 1", {0}, 0},
       {"ssm.inner_size", NULL, "no multiple of the number of heads", {25}, 0},
   };
   CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "hybrids/qwen3_5 --out c.gguf --quiet 2>&1") == 0, "%s", out);
@@ -526,6 +610,8 @@ int main(void) {
   RUN(heads_of_values_are_tiled);
   RUN(settings_of_qwen3_5_are_held);
   RUN(bamba_is_no_granite);
+  RUN(settings_of_gguf_mean_what_they_do_there);
+  RUN(a_part_of_a_head_is_said_in_its_map);
   RUN(factors_stay_in_the_projections);
   RUN(a_gguf_file_is_as_llama_cpps_converter_makes_it);
   RUN(other_programs_find_what_they_ask_for);

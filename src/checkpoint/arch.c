@@ -60,6 +60,13 @@ mn_status mn_arch_of(const mn_settings *s, const mn_arch_def **out) {
   return unknown(s, hf ? "model_type" : "general.architecture", word);
 }
 
+mn_status mn_arch_recipe(mn_settings *s, const mn_arch_def *a, const mn_value **out) {
+  MN_TRY(a->recipe(s, out));
+  const mn_value *type = mn_value_get(*out, "type");
+  if (type && type->kind == MN_TEXT && !strcmp(type->as.text, "encoder")) return MN_OK;
+  return mn_setting_only_bool(s, "is_causal", "attention.causal", true);
+}
+
 /* ---- names ---- */
 
 bool mn_arch_fits(const char *pattern, const char *name, int *layer) {

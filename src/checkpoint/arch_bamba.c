@@ -49,6 +49,19 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   return MN_OK;
 }
 
+/* How much of a head is rotated is read in a map of rotary positions alone; beside it half is what is meant. */
+static mn_status say_rope(const mn_value *attention, mn_keys *keys) {
+  const double width = mn_recipe_number(attention, "head_dim", 0), rotated = mn_recipe_number(attention, "rope_dim", width);
+  mn_keys map = {.arena = keys->arena};
+  if (!attention) return MN_OK;
+  mn_keys_text(&map, "rope_type", "default");
+  mn_keys_real(&map, "rope_theta", mn_recipe_number(attention, "rope_theta", 10000));
+  mn_keys_real(&map, "partial_rotary_factor", width > 0 ? rotated / width : 1);
+  mn_keys_put(keys, "rope_parameters", mn_keys_map(&map));
+  mn_say_nothing(keys, "partial_rotary_factor");
+  return MN_OK;
+}
+
 static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
   const int64_t n = mn_recipe_layers(recipe), heads = (int64_t)mn_recipe_number(mn_recipe_attention(recipe, false), "kv_heads", 0);
   const mn_value *mamba = NULL;
@@ -66,7 +79,7 @@ static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpo
   }
   mn_keys_int(keys, "num_key_value_heads", heads);
   mn_say_numbers(keys, "attn_layer_indices", k, attends);
-  if (!mn_value_get(mn_recipe_attention(recipe, false), "rope_dim")) mn_keys_real(keys, "partial_rotary_factor", 1); /* half is usual */
+  MN_TRY(say_rope(mn_recipe_attention(recipe, false), keys));
   return mn_say_mamba(recipe, keys);
 }
 

@@ -17,7 +17,7 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", MN_NEEDED, &t.hidden));
   MN_TRY(mn_setting_int(s, "max_position_embeddings", "context_length", MN_NEEDED, &t.context));
   MN_TRY(mn_setting_int(s, "type_vocab_size", NULL, kinds && kinds->shape.ndim == 2 ? kinds->shape.dim[0] : 2, &types));
-  MN_TRY(mn_setting_real(s, "layer_norm_eps", "attention.layer_norm_epsilon", 1e-12, &t.norm_eps));
+  MN_TRY(mn_setting_between(s, "layer_norm_eps", "attention.layer_norm_epsilon", 1e-12, 0, 1, &t.norm_eps));
   MN_TRY(mn_setting_only_text(s, "position_embedding_type", NULL, "absolute"));
   MN_TRY(mn_setting_only_bool(s, "is_decoder", NULL, false));
   MN_TRY(mn_setting_only_bool(s, "add_cross_attention", NULL, false));

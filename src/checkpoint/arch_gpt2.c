@@ -12,8 +12,8 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   MN_TRY(mn_setting_int(s, "n_layer", "block_count", MN_NEEDED, &t.layers));
   MN_TRY(mn_setting_int(s, "n_head", "attention.head_count", MN_NEEDED, &t.heads));
   MN_TRY(mn_setting_int(s, "n_positions", "context_length", MN_NEEDED, &t.context));
-  MN_TRY(mn_setting_int(s, "n_inner", "feed_forward_length", 4 * t.d_model, &t.hidden));
-  MN_TRY(mn_setting_real(s, "layer_norm_epsilon", "attention.layer_norm_epsilon", 1e-5, &t.norm_eps));
+  MN_TRY(mn_setting_count(s, "n_inner", "feed_forward_length", 4 * t.d_model, &t.hidden));
+  MN_TRY(mn_setting_between(s, "layer_norm_epsilon", "attention.layer_norm_epsilon", 1e-5, 0, 1, &t.norm_eps));
   MN_TRY(mn_setting_bool(s, "tie_word_embeddings", NULL, true, &t.tied));
   if (s->form == MN_FORM_GGUF) t.tied = !mn_checkpoint_find(s->from, "output.weight");
   MN_TRY(mn_setting_only_bool(s, "scale_attn_weights", NULL, true));

@@ -246,6 +246,9 @@ static const mn_arch_tensor tensors[] = {
     {PART "gate_proj.weight", HF "mlp.gate_proj.weight", "blk.#.ffn_gate.weight", 0, 0},
     {PART "up_proj.weight", HF "mlp.up_proj.weight", "blk.#.ffn_up.weight", 0, 0},
     {PART "down_proj.weight", HF "mlp.down_proj.weight", "blk.#.ffn_down.weight", 0, 0},
+    {PART "gate_proj.weight", HF "block_sparse_moe.gate_proj.weight", "blk.#.ffn_gate.weight", 0, 0}, /* as others save it */
+    {PART "up_proj.weight", HF "block_sparse_moe.up_proj.weight", "blk.#.ffn_up.weight", 0, 0},
+    {PART "down_proj.weight", HF "block_sparse_moe.down_proj.weight", "blk.#.ffn_down.weight", 0, 0},
     {PART "router.weight", HF "block_sparse_moe.gate.weight", "blk.#.ffn_gate_inp.weight", 0, 0},
     {PART "choice_bias", HF "block_sparse_moe.gate.e_score_correction_bias", "blk.#.exp_probs_b.bias", 0, 0},
     {PART "experts.gate_proj.weight", HF "block_sparse_moe.experts.@.w1.weight", "blk.#.ffn_gate_exps.weight", 0, 0},

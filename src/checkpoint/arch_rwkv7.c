@@ -25,7 +25,7 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   MN_TRY(mn_setting_int(s, "head_dim", "wkv.head_size", 64, &width));
   if (!width || t.d_model % width)
     return mn_setting_refuse(s, "head_dim", "wkv.head_size", "must divide the width, %lld", (long long)t.d_model);
-  MN_TRY(mn_setting_real(s, "norm_eps", "attention.layer_norm_epsilon", 1e-5, &eps));
+  MN_TRY(mn_setting_between(s, "norm_eps", "attention.layer_norm_epsilon", 1e-5, 0, 1, &eps));
   MN_TRY(mn_setting_real(s, "hidden_ratio", NULL, 4, &ratio));
   MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", (int64_t)(ratio * (double)t.d_model), &hidden));
   MN_TRY(rank(s, "decay_low_rank_dim", "attention.decay_lora_rank", "model.layers.0.attn.w_lora.lora.0.weight", &decay));

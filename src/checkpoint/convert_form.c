@@ -12,7 +12,7 @@
 mn_status mn_convert_open_model(mn_converting *job) {
   MN_TRY(mn_settings_open(job->arena, job->from, &job->settings));
   MN_TRY(mn_arch_of(&job->settings, &job->arch));
-  MN_TRY(job->arch->recipe(&job->settings, &job->recipe));
+  MN_TRY(mn_arch_recipe(&job->settings, job->arch, &job->recipe));
   if (!job->recipe) return MN_ERR_MEMORY;
   if (job->form == MN_FORM_GGUF && !job->arch->gguf)
     return mn_fail(MN_ERR_UNSUPPORTED, "%s: GGUF has no name for the architecture %s", job->settings.file, job->arch->name);

@@ -340,7 +340,7 @@ mn_status mn_convert_verify(const mn_converting *job, const char *path) {
   mn_status status = mn_checkpoint_open(path, &c);
   if (status == MN_OK) status = mn_settings_open(job->arena, c, &s);
   if (status == MN_OK) status = mn_arch_of(&s, &a);
-  if (status == MN_OK) status = a->recipe(&s, &recipe);
+  if (status == MN_OK) status = mn_arch_recipe(&s, a, &recipe);
   const char *where = status == MN_OK ? difference(job->arena, job->recipe, recipe, "model") : "";
   if (status == MN_OK && !*where) status = match_tensors(job, a, c);
   mn_checkpoint_close(c);

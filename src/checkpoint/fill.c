@@ -293,7 +293,7 @@ mn_status mn_checkpoint_model(const char *path, mn_backend *b, mn_dtype dtype, m
   mn_status status = arena ? mn_checkpoint_open(path, &c) : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_settings_open(arena, c, &s);
   if (status == MN_OK) status = mn_arch_of(&s, &a);
-  if (status == MN_OK) status = a->recipe(&s, &map);
+  if (status == MN_OK) status = mn_arch_recipe(&s, a, &map);
   if (status == MN_OK) mn_settings_rest(&s, a->idle ? a->idle : "");
   if (status == MN_OK) status = map ? mn_context(mn_model_parse(map, NULL, 0, model), "%s", s.file) : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_params_declare(*model, b, dtype, params);

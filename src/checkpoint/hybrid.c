@@ -16,12 +16,12 @@ mn_status mn_hybrid_read(mn_settings *s, const char *eps_key, bool tied, mn_tran
   if (t->layers < 1 || t->layers > 4096) return mn_setting_refuse(s, "num_hidden_layers", "block_count", "must be from 1 to 4096");
   MN_TRY(mn_setting_int(s, "num_attention_heads", "attention.head_count", 0, &t->heads));
   t->kv_heads = t->heads;
-  if (s->form == MN_FORM_HF) MN_TRY(mn_setting_int(s, "num_key_value_heads", NULL, t->heads, &t->kv_heads));
-  MN_TRY(mn_setting_int(s, "head_dim", "attention.key_length", t->heads ? t->d_model / t->heads : 0, &t->head_dim));
+  if (s->form == MN_FORM_HF) MN_TRY(mn_setting_count(s, "num_key_value_heads", NULL, t->heads, &t->kv_heads));
+  MN_TRY(mn_setting_count(s, "head_dim", "attention.key_length", t->heads ? t->d_model / t->heads : 0, &t->head_dim));
   if (!mn_setting(s, NULL, "attention.key_length_mla")) MN_TRY(mn_transformer_one_width(s, t)); /* or it speaks of what a cache keeps */
   MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", 0, &t->hidden));
-  MN_TRY(mn_setting_int(s, "max_position_embeddings", "context_length", 2048, &t->context));
-  MN_TRY(mn_setting_real(s, eps_key, "attention.layer_norm_rms_epsilon", MN_NEEDED_REAL, &t->norm_eps));
+  MN_TRY(mn_setting_count(s, "max_position_embeddings", "context_length", 2048, &t->context));
+  MN_TRY(mn_setting_between(s, eps_key, "attention.layer_norm_rms_epsilon", MN_NEEDED_REAL, 0, 1, &t->norm_eps));
   MN_TRY(mn_setting_bool(s, "tie_word_embeddings", NULL, tied, &t->tied));
   if (s->form == MN_FORM_GGUF) t->tied = !mn_checkpoint_find(s->from, "output.weight");
   return MN_OK;
@@ -170,7 +170,7 @@ mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, 
   const mn_value *given = mn_value_get(map, "rope_theta"), *part = mn_value_get(map, "partial_rotary_factor");
   const bool whole = partial == 1;
   int64_t rotated = 0;
-  MN_TRY(mn_setting_real(s, "rope_theta", "rope.freq_base", theta, &theta));
+  MN_TRY(mn_setting_between(s, "rope_theta", "rope.freq_base", theta, 1, 1e12, &theta));
   MN_TRY(mn_setting_real(s, "partial_rotary_factor", NULL, partial, &partial));
   if (old) return mn_setting_refuse(s, "rope_scaling", NULL, "stretches positions, which is not done for this architecture");
   if (map && (map->kind != MN_MAP || (kind && (kind->kind != MN_TEXT || strcmp(kind->as.text, "default") != 0))))
@@ -179,7 +179,7 @@ mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, 
     return mn_setting_refuse(s, rope, NULL, "must have numbers for rope_theta and partial_rotary_factor");
   if (whole && partial != 1)
     return mn_setting_refuse(s, "partial_rotary_factor", NULL, "is %g, and this architecture rotates whole heads; only 1 is done", partial);
-  if (s->form == MN_FORM_GGUF) MN_TRY(mn_setting_int(s, NULL, "rope.dimension_count", t->head_dim, &rotated));
+  if (s->form == MN_FORM_GGUF) MN_TRY(mn_setting_count(s, NULL, "rope.dimension_count", t->head_dim, &rotated));
   else rotated = (int64_t)((double)t->head_dim * partial);
   mn_keys_real(attention, "rope_theta", theta);
   if (rotated != t->head_dim) mn_keys_int(attention, "rope_dim", rotated);

@@ -64,6 +64,7 @@ static const mn_value *ask(mn_settings *s, const char *hf, const char *gguf, boo
 const mn_value *mn_setting(mn_settings *s, const char *hf, const char *gguf) { return ask(s, hf, gguf, false); }
 
 static mn_status fault(const mn_settings *s, mn_status status, const char *key, const char *text) {
+  if (!key || !text) return MN_ERR_MEMORY;
   const mn_value *v = mn_value_get(s->map, key);
   char place[MN_PLACE];
   if (!v || !v->line) return mn_fail(status, "%s: %s %s", s->file, key, text);
@@ -87,12 +88,18 @@ static mn_status missing(const mn_settings *s, const char *hf, const char *gguf)
 
 mn_status mn_setting_int(mn_settings *s, const char *hf, const char *gguf, int64_t otherwise, int64_t *out) {
   const mn_value *v = mn_setting(s, hf, gguf);
+  const int64_t least = otherwise == MN_NEEDED;
   *out = otherwise;
   if (!v) return otherwise == MN_NEEDED ? missing(s, hf, gguf) : MN_OK;
-  if (v->kind != MN_INTEGER || v->as.integer < 0 || v->as.integer > (int64_t)1 << 40)
-    return fault(s, MN_ERR_FORMAT, key_of(s, hf, gguf), "must be an integer from 0 to 2^40");
+  if (v->kind != MN_INTEGER || v->as.integer < least || v->as.integer > (int64_t)1 << 40)
+    return fault(s, MN_ERR_FORMAT, key_of(s, hf, gguf), least ? "must be an integer from 1 to 2^40" : "must be an integer from 0 to 2^40");
   *out = v->as.integer;
   return MN_OK;
+}
+
+mn_status mn_setting_count(mn_settings *s, const char *hf, const char *gguf, int64_t otherwise, int64_t *out) {
+  if (mn_setting(s, hf, gguf)) otherwise = MN_NEEDED;
+  return mn_setting_int(s, hf, gguf, otherwise, out);
 }
 
 mn_status mn_setting_real(mn_settings *s, const char *hf, const char *gguf, double otherwise, double *out) {
@@ -101,6 +108,13 @@ mn_status mn_setting_real(mn_settings *s, const char *hf, const char *gguf, doub
   if (!v) return otherwise == MN_NEEDED_REAL ? missing(s, hf, gguf) : MN_OK;
   if (!mn_value_number(v, out) || !isfinite(*out)) return fault(s, MN_ERR_FORMAT, key_of(s, hf, gguf), "must be a number");
   return MN_OK;
+}
+
+mn_status mn_setting_between(mn_settings *s, const char *hf, const char *gguf, double otherwise, double low, double high, double *out) {
+  MN_TRY(mn_setting_real(s, hf, gguf, otherwise, out));
+  if (!mn_setting(s, hf, gguf) || (*out >= low && *out <= high)) return MN_OK;
+  return fault(s, MN_ERR_FORMAT, key_of(s, hf, gguf),
+               mn_arena_format(s->arena, "must be a number from %g to %g, but is %g", low, high, *out));
 }
 
 mn_status mn_setting_factor(mn_settings *s, const char *hf, const char *gguf, double otherwise, double *out) {
@@ -179,8 +193,10 @@ static bool is_seen(const mn_settings *s, const char *key) {
   return false;
 }
 
-static bool says_nothing(const mn_value *v) {
-  return v->kind == MN_NULL || (v->kind == MN_BOOLEAN && !v->as.boolean) || ((v->kind == MN_MAP || v->kind == MN_LIST) && !v->count);
+/* config.json holds whatever the class of its settings knows, most of it false; GGUF what someone wrote down. */
+static bool says_nothing(const mn_settings *s, const mn_value *v) {
+  return v->kind == MN_NULL || (v->kind == MN_BOOLEAN && !v->as.boolean && s->form == MN_FORM_HF) ||
+         ((v->kind == MN_MAP || v->kind == MN_LIST) && !v->count);
 }
 
 void mn_settings_rest(const mn_settings *s, const char *idle) {
@@ -190,7 +206,7 @@ void mn_settings_rest(const mn_settings *s, const char *idle) {
   for (size_t i = 0; i < s->map->count; i++) {
     const mn_entry *e = &s->map->as.entries[i];
     const char *key = e->key;
-    if (is_seen(s, key) || says_nothing(e->value)) continue;
+    if (is_seen(s, key) || says_nothing(s, e->value)) continue;
     if (s->word && (strncmp(key, s->word, n) != 0 || key[n] != '.')) continue; /* of the file, not of the architecture */
     if (is_word(idle, s->word ? key + n + 1 : key) || (!s->word && is_word(usual_idle, key))) continue;
     mn_text_addf(&names, "%s%s", names.len ? ", " : "", mn_printable(key, shown));

@@ -31,10 +31,13 @@ mn_status mn_settings_open(mn_arena *arena, const mn_checkpoint *c, mn_settings 
 #define MN_NEEDED_REAL DBL_MAX
 /* *out is the setting, or `otherwise` where it is absent or null. Integers are from 0 to 2^40. */
 mn_status mn_setting_int(mn_settings *s, const char *hf, const char *gguf, int64_t otherwise, int64_t *out);
+/* The same of at least 1, as every integer that is needed is. */
+mn_status mn_setting_count(mn_settings *s, const char *hf, const char *gguf, int64_t otherwise, int64_t *out);
 mn_status mn_setting_real(mn_settings *s, const char *hf, const char *gguf, double otherwise, double *out);
 mn_status mn_setting_bool(mn_settings *s, const char *hf, const char *gguf, bool otherwise, bool *out);
 mn_status mn_setting_text(mn_settings *s, const char *hf, const char *gguf, const char *otherwise, const char **out);
 const mn_value *mn_setting(mn_settings *s, const char *hf, const char *gguf); /* any kind; NULL: absent or null */
+mn_status mn_setting_between(mn_settings *s, const char *hf, const char *gguf, double otherwise, double low, double high, double *out);
 /* A number that something is multiplied by: 0, which would leave nothing, is refused. */
 mn_status mn_setting_factor(mn_settings *s, const char *hf, const char *gguf, double otherwise, double *out);
 /* Is it there, as null? Hugging Face's way to say that something is not done where its default would be. */

@@ -30,12 +30,12 @@ mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *t) {
   if (t->layers > 4096)
     return mn_setting_refuse(s, "num_hidden_layers", "block_count", "is %lld layers; 4096 are the most", (long long)t->layers);
   MN_TRY(mn_setting_int(s, "num_attention_heads", "attention.head_count", MN_NEEDED, &t->heads));
-  MN_TRY(mn_setting_int(s, "num_key_value_heads", "attention.head_count_kv", t->heads, &t->kv_heads));
-  MN_TRY(mn_setting_int(s, "head_dim", "attention.key_length", t->heads ? t->d_model / t->heads : 0, &t->head_dim));
+  MN_TRY(mn_setting_count(s, "num_key_value_heads", "attention.head_count_kv", t->heads, &t->kv_heads));
+  MN_TRY(mn_setting_count(s, "head_dim", "attention.key_length", t->heads ? t->d_model / t->heads : 0, &t->head_dim));
   MN_TRY(mn_transformer_one_width(s, t));
   MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", MN_NEEDED, &t->hidden));
-  MN_TRY(mn_setting_int(s, "max_position_embeddings", "context_length", 2048, &t->context));
-  MN_TRY(mn_setting_real(s, "rms_norm_eps", "attention.layer_norm_rms_epsilon", MN_NEEDED_REAL, &t->norm_eps));
+  MN_TRY(mn_setting_count(s, "max_position_embeddings", "context_length", 2048, &t->context));
+  MN_TRY(mn_setting_between(s, "rms_norm_eps", "attention.layer_norm_rms_epsilon", MN_NEEDED_REAL, 0, 1, &t->norm_eps));
   MN_TRY(mn_setting_bool(s, "tie_word_embeddings", NULL, tied, &t->tied));
   if (s->form == MN_FORM_GGUF) t->tied = !mn_checkpoint_find(s->from, "output.weight");
   return MN_OK;
@@ -160,13 +160,24 @@ mn_status mn_transformer_numbers(mn_arena *arena, const mn_checkpoint_tensor *t,
   return (*out = mn_value_list(arena, (size_t)n, items)) ? MN_OK : MN_ERR_MEMORY;
 }
 
+static mn_status only_usual_yarn(mn_settings *s) {
+  MN_TRY(mn_setting_only_real(s, NULL, "rope.scaling.yarn_beta_fast", 32));
+  MN_TRY(mn_setting_only_real(s, NULL, "rope.scaling.yarn_beta_slow", 1));
+  MN_TRY(mn_setting_only_real(s, NULL, "rope.scaling.yarn_ext_factor", 1));
+  MN_TRY(mn_setting_only_real(s, NULL, "rope.scaling.yarn_attn_factor", 1));
+  return mn_setting_only_real(s, NULL, "rope.scaling.yarn_log_multiplier", 0);
+}
+
 static mn_status read_gguf(mn_settings *s, mn_transformer *t, scaling *out) {
   static const char *const words[] = {"none", "linear", "yarn", "longrope"};
   const mn_checkpoint_tensor *near = mn_checkpoint_find(s->from, "rope_factors_short.weight"),
                              *far = mn_checkpoint_find(s->from, "rope_freqs.weight");
+  const bool stretched = mn_setting(s, NULL, "rope.scaling.factor") || mn_setting(s, NULL, "rope.scale_linear"); /* linearly, unless said */
   int i = 0;
-  MN_TRY(mn_setting_text(s, NULL, "rope.scaling.type", "none", &out->kind));
-  MN_TRY(mn_setting_real(s, NULL, "rope.scaling.factor", 1, &out->factor));
+  MN_TRY(mn_setting_text(s, NULL, "rope.scaling.type", stretched ? "linear" : "none", &out->kind));
+  MN_TRY(mn_setting_between(s, NULL, "rope.scale_linear", 1, 0, 1e6, &out->factor));
+  MN_TRY(mn_setting_between(s, NULL, "rope.scaling.factor", out->factor, 0, 1e6, &out->factor));
+  if (out->factor == 0) out->factor = 1;
   MN_TRY(mn_setting_real(s, NULL, "rope.scaling.original_context_length", out->original, &out->original));
   MN_TRY(mn_setting_real(s, NULL, "rope.scaling.attn_factor", 0, &out->gain));
   while (i < 4 && strcmp(out->kind, words[i]) != 0) i++;
@@ -175,6 +186,7 @@ static mn_status read_gguf(mn_settings *s, mn_transformer *t, scaling *out) {
   if (i == 3 && !near)
     return mn_setting_refuse(s, NULL, "rope.scaling.type", "is longrope, and there is no tensor 'rope_factors_short.weight'");
   if (i == 3) out->kind = "none";
+  if (i == 2) MN_TRY(only_usual_yarn(s));
   if (near && out->original < (double)t->context) t->context = (int64_t)out->original; /* as above */
   return near || far ? mn_transformer_numbers(s->arena, near ? near : far, &out->divisors) : MN_OK;
 }
@@ -205,11 +217,11 @@ mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, c
     return mn_setting_refuse(s, "rope_scaling", NULL, "says something else than rope_parameters beside it; keep the one that holds");
   int64_t rotated = t->head_dim;
   if (map && kind && mn_value_get(map, kind)) r.map = mn_value_get(map, kind);
-  MN_TRY(mn_setting_real(s, "rope_theta", "rope.freq_base", theta, &theta));
+  MN_TRY(mn_setting_between(s, "rope_theta", "rope.freq_base", theta, 1, 1e12, &theta));
   MN_TRY(mn_setting_real(s, "partial_rotary_factor", NULL, 1, &how.partial));
   MN_TRY(mn_setting_real(s, "original_max_position_embeddings", NULL, (double)t->context, &how.original));
   if (s->form == MN_FORM_GGUF) {
-    MN_TRY(mn_setting_int(s, NULL, "rope.dimension_count", t->head_dim, &rotated));
+    MN_TRY(mn_setting_count(s, NULL, "rope.dimension_count", t->head_dim, &rotated));
     MN_TRY(read_gguf(s, t, &how));
   } else if (r.map && r.map->kind != MN_NULL) {
     MN_TRY(read_hf(&r, t, &theta, &how));

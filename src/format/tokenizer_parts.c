@@ -333,8 +333,11 @@ static mn_status read_template(reader *r, const json_t *j) {
   const json_t *single = json_object_get(j, "single"), *special = json_object_get(j, "special_tokens");
   bool after = false;
   for (size_t i = 0; i < json_array_size(single); i++) {
-    const json_t *piece = json_array_get(single, i);
-    if (json_object_get(piece, "Sequence")) {
+    const json_t *piece = json_array_get(single, i), *text = json_object_get(piece, "Sequence");
+    if (text) {
+      const char *which = json_string_value(json_object_get(text, "id"));
+      if (after || !which || strcmp(which, "A") != 0)
+        return REFUSE(r, "post_processor: single[%zu] is '%s'; a text stands in it once, as A", i, show(r, which ? which : "?"));
       after = true;
       continue;
     }
@@ -343,7 +346,7 @@ static mn_status read_template(reader *r, const json_t *j) {
     if (!json_is_array(ids)) return REFUSE(r, "post_processor: single[%zu] is no token of special_tokens", i);
     for (size_t k = 0; k < json_array_size(ids); k++) MN_TRY(add_around(r, json_array_get(ids, k), name, after));
   }
-  return MN_OK;
+  return after ? MN_OK : REFUSE(r, "post_processor: single has no place for the text (A)");
 }
 
 static mn_status read_post_processor(reader *r, const json_t *j, int depth) {
