@@ -234,6 +234,7 @@ static void what_is_refused(void) {
   CHECK(sh(CLASSIFY "/early 2>&1") == 2 && strstr(out, "needs more"), "%s", out);
   CHECK(sh(CLASSIFY "/none " DIR "/sounds/low_0.wav 2>&1") == 1 && strstr(out, "does not exist"), "%s", out);
   CHECK(sh(CLASSIFY "/early " DIR "/none.wav 2>&1") == 1 && strstr(out, "none.wav"), "%s", out);
+  CHECK(sh(MNEME "serve " DIR "/early --check 2>&1") == 2 && strstr(out, "reads no text: its model, of type lmuformer"), "%s", out);
   wav_write(DIR "/fast.wav", 16000, 440, 900);
   CHECK(sh(CLASSIFY "/early " DIR "/fast.wav 2>&1") == 1 && strstr(out, "fast.wav") && strstr(out, "'rate' says 16000") &&
             strstr(out, "resample"),

@@ -79,7 +79,7 @@ static void messages_become_what_templates_read(void) {
       {"[{\"role\": \"user\", \"content\": [{\"type\": \"image_url\", \"image_url\": {}}]}]", "reads text, no images"},
       {"[{\"role\": \"user\", \"content\": \"a\", \"tool_calls\": [{}]}]", "is not the assistant's"},
       {"[{\"role\": \"assistant\", \"content\": \"a\", \"tool_calls\": [{}]}]", "without function.name"},
-      {"[{\"role\": \"user\", \"content\": \"a\", \"colour\": 1}]", "a key that is not known"},
+      {"[{\"role\": \"user\", \"content\": \"a\", \"colour\": 1}]", "message 1 has the key 'colour'"},
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     mn_arena *arena = mn_arena_new();

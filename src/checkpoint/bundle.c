@@ -100,6 +100,8 @@ void mn_bundle_close(mn_bundle *b) {
 mn_status mn_bundle_need_tokenizer(const mn_bundle *b, const char *path) {
   if (b->tokenizer) return MN_OK;
   if (b->no_tokenizer) return mn_fail(MN_ERR_UNSUPPORTED, "%s", b->no_tokenizer);
+  if (b->model && !b->model->config.vocab_size)
+    return mn_fail(MN_ERR_CONFIG, "%s reads no text: its model, of type %s, has no vocabulary", path, b->model->config.type);
   return mn_fail(MN_ERR_CONFIG, "%s has no tokenizer.json, so this model knows token ids only; put the tokenizer it was trained with there",
                  path);
 }

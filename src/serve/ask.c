@@ -8,6 +8,7 @@
 #include "base/nearest.h"
 #include "format/json.h"
 #include "serve/ask_response.h"
+#include "serve/ask_tools.h"
 #include "serve/tools.h"
 
 bool mn_refuse(mn_refusal *why, int status, const char *param, const char *code, const char *fmt, ...) {
@@ -109,6 +110,10 @@ static bool is_only(reader *r, const mn_value *v, const char *only, bool *same) 
   return true;
 }
 
+static void add_label(mn_ask *a, const char *label) {
+  if (a->n_labels < MN_ASK_LABELS) a->labels[a->n_labels++] = label;
+}
+
 static bool check_keys(reader *r) {
   for (size_t i = 0; i < r->map->count; i++) {
     const mn_entry *e = &r->map->as.entries[i];
@@ -119,7 +124,7 @@ static bool check_keys(reader *r) {
     if (!k) return unknown_key(r, e->key);
     if (k->only && *k->only && !is_only(r, e->value, k->only, &same)) return false;
     if (!same) return mn_refuse(r->why, 400, k->key, "unsupported_parameter", "'%s' is not supported here: leave it out", k->key);
-    if (k->only && !*k->only && e->value->kind != MN_NULL && r->out->n_labels < MN_ASK_LABELS) r->out->labels[r->out->n_labels++] = k->key;
+    if (k->only && !*k->only && e->value->kind != MN_NULL) add_label(r->out, k->key);
   }
   return true;
 }
@@ -293,32 +298,57 @@ static bool read_stream(const reader *r) {
   return true;
 }
 
+/* What a response_format, which a response calls text.format, is of. */
+static bool wrong_format(const reader *r, const char *code, const char *what) {
+  const bool response = r->out->response;
+  return mn_refuse(r->why, 400, response ? "text" : "response_format", code, "'%s' %s", response ? "text.format" : "response_format", what);
+}
+
+static bool other_format_key(const reader *r, const char *of, const char *key) {
+  char shown[MN_PRINTABLE], what[MN_PRINTABLE + 40];
+  snprintf(what, sizeof what, "has an unknown key '%s%s'", of, mn_printable(key, shown));
+  return wrong_format(r, "unknown_parameter", what);
+}
+
+/* {"name", "description", "schema", "strict"}: strict or not, the schema is kept. */
+static bool read_schema(const reader *r, const mn_value *named) {
+  static const char *const of_schema[] = {"name", "description", "schema", "strict", NULL};
+  const mn_value *name = given(named, "name"), *text = given(named, "description"), *strict = given(named, "strict");
+  const char *other = mn_ask_other_key(named, of_schema);
+  r->out->schema = mn_value_get(named, "schema");
+  if (!r->out->schema)
+    return wrong_format(r, "missing_required_parameter",
+                        r->out->response ? "of type json_schema holds it as schema" : "of type json_schema holds it as json_schema.schema");
+  if (other) return other_format_key(r, r->out->response ? "" : "json_schema.", other);
+  if (name && name->kind != MN_TEXT) return wrong_format(r, "invalid_type", "has a name that is no text");
+  if (text && text->kind != MN_TEXT) return wrong_format(r, "invalid_type", "has a description that is no text");
+  return !strict || strict->kind == MN_BOOLEAN || wrong_format(r, "invalid_type", "has a strict that is neither true nor false");
+}
+
 static bool read_format(const reader *r) {
-  const mn_value *v = given(r->map, "response_format"), *type = v ? mn_value_get(v, "type") : NULL,
-                 *named = v ? mn_value_get(v, "json_schema") : NULL;
+  static const char *const plain[] = {"type", NULL}, *const schemas[] = {"type", "json_schema", NULL};
+  const mn_value *v = given(r->map, "response_format"), *type = v ? mn_value_get(v, "type") : NULL;
   if (!v) return true;
-  if (v->kind != MN_MAP || !type || type->kind != MN_TEXT) return wrong(r, "response_format", v, "a map with a type");
+  if (v->kind != MN_MAP || !type || type->kind != MN_TEXT) return wrong_format(r, "invalid_type", "must be a map with a type");
   const bool schema = !strcmp(type->as.text, "json_schema");
-  for (size_t i = 0; i < v->count; i++) {
-    const char *key = v->as.entries[i].key;
-    char shown[MN_PRINTABLE];
-    if (strcmp(key, "type") != 0 && !(schema && !strcmp(key, "json_schema")))
-      return mn_refuse(r->why, 400, "response_format", "unknown_parameter", "'response_format' has an unknown key '%s'",
-                       mn_printable(key, shown));
-  }
+  const char *other = mn_ask_other_key(v, schema ? schemas : plain);
+  if (other) return other_format_key(r, "", other);
   if (!strcmp(type->as.text, "text")) return true;
   if (!strcmp(type->as.text, "json_object")) {
     r->out->format = MN_FORMAT_OBJECT;
     return true;
   }
-  if (!schema)
-    return mn_refuse(r->why, 400, "response_format", "invalid_value", "'response_format' must be of type text, json_object or json_schema");
+  if (!schema) return wrong_format(r, "invalid_value", "must be of type text, json_object or json_schema");
   r->out->format = MN_FORMAT_SCHEMA;
-  r->out->schema = named ? mn_value_get(named, "schema") : NULL;
-  if (!r->out->schema)
-    return mn_refuse(r->why, 400, "response_format", "missing_required_parameter",
-                     "'response_format' of type json_schema holds it as json_schema.schema");
-  return true;
+  return read_schema(r, mn_value_get(v, "json_schema"));
+}
+
+/* Two names of one thing. */
+static bool check_most(const reader *r) {
+  const mn_value *a = given(r->map, "max_tokens"), *b = given(r->map, "max_completion_tokens");
+  return !a || !b || mn_value_equal(a, b) ||
+         mn_refuse(r->why, 400, "max_tokens", "invalid_value", "'max_tokens' is %lld and 'max_completion_tokens' %lld: leave one out",
+                   (long long)a->as.integer, (long long)b->as.integer);
 }
 
 static bool read_manner(const reader *r) {
@@ -333,9 +363,10 @@ static bool read_manner(const reader *r) {
   a->seeded = given(r->map, "seed") != NULL;
   if (!read_text(r, "session_id", &a->session)) return false;
   return read_int(r, "max_tokens", a->kind == MN_ASK_CHAT ? 1 : 0, limit, &a->manner.most) &&
-         read_int(r, "max_completion_tokens", 1, limit, &a->manner.most) && read_number(r, "temperature", 0, 2, &s->temperature) &&
-         read_number(r, "top_p", 0, 1, &s->top_p) && read_int(r, "top_k", 0, 1 << 26, &s->top_k) &&
-         read_number(r, "min_p", 0, 1, &s->min_p) && read_number(r, "repetition_penalty", 0.01, 100, &s->repetition_penalty) &&
+         read_int(r, "max_completion_tokens", 1, limit, &a->manner.most) && check_most(r) &&
+         read_number(r, "temperature", 0, 2, &s->temperature) && read_number(r, "top_p", 0, 1, &s->top_p) &&
+         read_int(r, "top_k", 0, 1 << 26, &s->top_k) && read_number(r, "min_p", 0, 1, &s->min_p) &&
+         read_number(r, "repetition_penalty", 0.01, 100, &s->repetition_penalty) &&
          read_number(r, "presence_penalty", -2, 2, &a->manner.presence_penalty) &&
          read_number(r, "frequency_penalty", -2, 2, &a->manner.frequency_penalty) && read_int(r, "seed", INT64_MIN, INT64_MAX, &s->seed) &&
          read_int(r, "n", 1, r->limits->most_answers, &a->n) && read_bool(r, "ignore_eos", &a->ignore_eos) && read_stops(r) &&
@@ -356,21 +387,29 @@ static bool read_tools(const reader *r) {
   const mn_value *v = given(r->map, "tools");
   if (!v) return true;
   if (v->kind != MN_LIST) return wrong(r, "tools", v, "a list of tools");
-  for (size_t i = 0; i < v->count; i++) {
-    const mn_value *type = mn_value_get(v->as.items[i], "type"), *f = mn_value_get(v->as.items[i], "function"),
-                   *name = mn_value_get(f, "name"), *parameters = mn_value_get(f, "parameters");
-    if (!type || type->kind != MN_TEXT || strcmp(type->as.text, "function") != 0 || !name || name->kind != MN_TEXT || !name->count ||
-        (parameters && parameters->kind != MN_MAP))
-      return mn_refuse(r->why, 400, "tools", "invalid_value",
-                       "tool %zu is not {\"type\": \"function\", \"function\": {\"name\": ..., \"parameters\": {...}}}", i);
-  }
+  if (!mn_ask_check_tools(r->arena, v, r->why)) return false;
   if (v->count) r->out->tools = v;
   return true;
 }
 
+/* The function that a map names; NULL: it is no {"type": "function", "function": {"name": ...}}. */
+static const mn_value *named_function(const mn_value *v) {
+  static const char *const of_choice[] = {"type", "function", NULL}, *const of_function[] = {"name", NULL};
+  const mn_value *type = mn_value_get(v, "type"), *f = mn_value_get(v, "function"), *name = mn_value_get(f, "name");
+  const bool fine = type && type->kind == MN_TEXT && !strcmp(type->as.text, "function") && name && name->kind == MN_TEXT;
+  return fine && !mn_ask_other_key(v, of_choice) && !mn_ask_other_key(f, of_function) ? name : NULL;
+}
+
+/* Calls that a model makes of its own accord have the arguments that it says: nothing makes them fit. */
+static void label_tools(const reader *r) {
+  mn_ask *a = r->out;
+  if (!a->tools && given(r->map, "parallel_tool_calls")) add_label(a, "parallel_tool_calls");
+  if (a->choice != MN_TOOLS_MUST && mn_ask_strict_tools(a->tools)) add_label(a, "tools.strict");
+}
+
 /* "auto", "none", "required", or {"type": "function", "function": {"name": ...}}. */
 static bool read_choice(const reader *r) {
-  const mn_value *v = given(r->map, "tool_choice"), *name = mn_value_get(mn_value_get(v, "function"), "name");
+  const mn_value *v = given(r->map, "tool_choice"), *name = named_function(v);
   const char *word = v && v->kind == MN_TEXT ? v->as.text : "";
   bool several = true;
   if (!read_bool(r, "parallel_tool_calls", &several)) return false;
@@ -380,38 +419,38 @@ static bool read_choice(const reader *r) {
     r->out->choice = MN_TOOLS_NONE;
     return true;
   }
-  if (strcmp(word, "required") != 0 && !(v->kind == MN_MAP && name && name->kind == MN_TEXT))
-    return wrong(r, "tool_choice", v, "none, auto, required, or a map with function.name");
+  if (strcmp(word, "required") != 0 && !name)
+    return wrong(r, "tool_choice", v, "none, auto, required, or {\"type\": \"function\", \"function\": {\"name\": ...}}");
   if (!r->out->tools)
     return mn_refuse(r->why, 400, "tool_choice", "invalid_value", "'tool_choice' asks for a call, and there are no 'tools'");
   r->out->choice = MN_TOOLS_MUST;
-  if (v->kind == MN_MAP) r->out->function = name->as.text;
+  if (name) r->out->function = name->as.text;
   if (r->out->function && !mn_tools_function(r->out->tools, r->out->function))
     return mn_refuse(r->why, 400, "tool_choice", "invalid_value", "'tool_choice' names a function that 'tools' does not have");
-  if (r->out->format != MN_FORMAT_TEXT)
-    return mn_refuse(r->why, 400, "response_format", "invalid_value",
-                     "'response_format' has no effect beside a 'tool_choice' that asks for a call");
-  return true;
+  return r->out->format == MN_FORMAT_TEXT || wrong_format(r, "invalid_value", "has no effect beside a 'tool_choice' that asks for a call");
 }
 
 static bool read_chat(const reader *r) {
   r->out->messages = given(r->map, "messages");
   if (!r->out->messages) return mn_refuse(r->why, 400, "messages", "missing_required_parameter", "'messages' is missing");
-  if (r->out->messages->kind != MN_LIST || !r->out->messages->count) return wrong(r, "messages", r->out->messages, "a list of messages");
+  if (r->out->messages->kind != MN_LIST) return wrong(r, "messages", r->out->messages, "a list of messages");
+  if (!r->out->messages->count) return mn_refuse(r->why, 400, "messages", "invalid_value", "'messages' is an empty list");
   r->out->template_values = given(r->map, "chat_template_kwargs");
   if (r->out->template_values && r->out->template_values->kind != MN_MAP)
     return wrong(r, "chat_template_kwargs", r->out->template_values, "a map");
-  return read_manner(r) && read_tools(r) && read_choice(r);
+  if (!read_manner(r) || !read_tools(r) || !read_choice(r)) return false;
+  label_tools(r);
+  return true;
 }
 
 /* A response is a chat in other words. One that names the response before it goes on where that stood. */
 static bool read_response(reader *r) {
   mn_ask *a = r->out;
   if (!read_bool(r, "store", &a->store) || !read_text(r, "previous_response_id", &a->previous)) return false;
-  a->asked = r->map;
+  a->asked = r->map, a->response = true;
   r->map = mn_ask_response_as_chat(r->arena, r->map, r->why);
   if (!r->map) return false;
-  a->kind = MN_ASK_CHAT, a->response = true;
+  a->kind = MN_ASK_CHAT;
   if (!read_int(r, "max_output_tokens", 1, r->limits->most_tokens, &r->most)) return false;
   if (!read_chat(r)) return false;
   a->manner.most = r->most, a->most_key = "max_output_tokens";

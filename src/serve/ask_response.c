@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "serve/ask_tools.h"
+
 typedef struct translator {
   mn_arena *arena;
   mn_refusal *why;
@@ -16,6 +18,14 @@ static const mn_value *no_memory(const translator *c) {
 
 static const mn_value *wrong(const translator *c, const char *param, const char *what) {
   mn_refuse(c->why, 400, param, "invalid_value", "'%s' %s", param, what);
+  return NULL;
+}
+
+/* In `param`, of which the key is. */
+static const mn_value *other_key(const translator *c, const char *param, const char *key) {
+  char shown[MN_PRINTABLE];
+  mn_refuse(c->why, 400, param, "unknown_parameter", "'%s' has the key '%s', which is not known here, or would have no effect", param,
+            mn_printable(key, shown));
   return NULL;
 }
 
@@ -32,14 +42,12 @@ static const char *text_at(const mn_value *map, const char *key) {
 
 static bool is(const char *a, const char *b) { return a && !strcmp(a, b); }
 
-/* No key beside these. */
-static bool only(const mn_value *map, const char *const *known) {
-  for (size_t i = 0; i < map->count; i++) {
-    int k = 0;
-    while (known[k] && strcmp(known[k], map->as.entries[i].key) != 0) k++;
-    if (!known[k] && map->as.entries[i].value->kind != MN_NULL) return false;
-  }
-  return true;
+/* No key beside these; else it is refused. */
+static bool only(const translator *c, size_t i, const mn_value *map, const char *const *known) {
+  const char *other = mn_ask_other_key(map, known);
+  char param[64];
+  snprintf(param, sizeof param, "input.%zu", i);
+  return !other || other_key(c, param, other) != NULL;
 }
 
 /* A map of those values that are there. */
@@ -57,6 +65,8 @@ static const mn_value *map_of(const translator *c, size_t n, const char *const *
 /* ---- items ---- */
 /* A text, or parts of text in one. */
 static const mn_value *content_of(const translator *c, const mn_value *content, size_t i) {
+  static const char *const known[] = {"type", "text", "annotations", "logprobs", NULL};
+  const char *other = NULL;
   if (content && content->kind == MN_TEXT) return content;
   if (!content || content->kind != MN_LIST) return wrong_item(c, i, "has no content that is a text or a list of parts");
   mn_text all = {0};
@@ -65,10 +75,16 @@ static const mn_value *content_of(const translator *c, const mn_value *content, 
     const mn_value *part = content->as.items[k];
     const char *type = text_at(part, "type"), *text = text_at(part, "text");
     good = text && (is(type, "input_text") || is(type, "output_text") || is(type, "text"));
+    other = good ? mn_ask_other_key(part, known) : NULL;
+    if (other) break;
     if (good) mn_text_add(&all, text);
   }
   const mn_value *out = NULL;
-  if (!good) wrong_item(c, i, "has a part that is no text: this model reads nothing else");
+  if (other) {
+    char param[64];
+    snprintf(param, sizeof param, "input.%zu.content", i);
+    other_key(c, param, other);
+  } else if (!good) wrong_item(c, i, "has a part that is no text: this model reads nothing else");
   else if (mn_text_status(&all) != MN_OK || !(out = mn_value_text(c->arena, all.data ? all.data : ""))) no_memory(c);
   mn_text_free(&all);
   return out;
@@ -76,8 +92,13 @@ static const mn_value *content_of(const translator *c, const mn_value *content, 
 
 static const mn_value *message_of(const translator *c, const mn_value *item, size_t i) {
   static const char *const known[] = {"type", "role", "content", "id", "status", "phase", NULL}, *const keys[] = {"role", "content"};
-  if (!text_at(item, "role")) return wrong_item(c, i, "has no role");
-  if (!only(item, known)) return wrong_item(c, i, "has a key that is not known here, or that would have no effect");
+  static const char *const roles[] = {"system", "developer", "user", "assistant", NULL};
+  const char *role = text_at(item, "role");
+  int r = 0;
+  if (!role) return wrong_item(c, i, "has no role");
+  while (roles[r] && strcmp(roles[r], role) != 0) r++;
+  if (!roles[r]) return wrong_item(c, i, "has a role that is none of system, developer, user, assistant");
+  if (!only(c, i, item, known)) return NULL;
   const mn_value *content = content_of(c, mn_value_get(item, "content"), i);
   return content ? map_of(c, 2, keys, (const mn_value *const[]){mn_value_get(item, "role"), content}) : NULL;
 }
@@ -88,18 +109,21 @@ static const mn_value *call_of(const translator *c, const mn_value *item, size_t
   static const char *const of_function[] = {"name", "arguments"}, *const of_call[] = {"id", "type", "function"};
   if (!text_at(item, "call_id") || !text_at(item, "name") || !text_at(item, "arguments"))
     return wrong_item(c, i, "is a function_call without a call_id, name or arguments that are text");
-  if (!only(item, known)) return wrong_item(c, i, "has a key that is not known here, or that would have no effect");
+  if (!only(c, i, item, known)) return NULL;
   const mn_value *function =
       map_of(c, 2, of_function, (const mn_value *const[]){mn_value_get(item, "name"), mn_value_get(item, "arguments")});
   const mn_value *type = mn_value_text(c->arena, "function");
-  return function && type ? map_of(c, 3, of_call, (const mn_value *const[]){mn_value_get(item, "call_id"), type, function}) : no_memory(c);
+  const mn_value *call =
+      function && type ? map_of(c, 3, of_call, (const mn_value *const[]){mn_value_get(item, "call_id"), type, function}) : no_memory(c);
+  const char *fault = call ? mn_ask_call_fault(c->arena, call) : NULL;
+  return fault ? wrong_item(c, i, fault) : call;
 }
 
 static const mn_value *result_of(const translator *c, const mn_value *item, size_t i) {
   static const char *const known[] = {"type", "call_id", "output", "id", "status", NULL}, *const keys[] = {"role", "tool_call_id",
                                                                                                            "content"};
   if (!text_at(item, "call_id")) return wrong_item(c, i, "is a function_call_output without a call_id");
-  if (!only(item, known)) return wrong_item(c, i, "has a key that is not known here, or that would have no effect");
+  if (!only(c, i, item, known)) return NULL;
   const mn_value *role = mn_value_text(c->arena, "tool"), *content = content_of(c, mn_value_get(item, "output"), i);
   return !role     ? no_memory(c)
          : content ? map_of(c, 3, keys, (const mn_value *const[]){role, mn_value_get(item, "call_id"), content})
@@ -149,19 +173,23 @@ static const mn_value *messages_of(const translator *c, const mn_value *input, c
 /* ---- tools ---- */
 /* {"type": "function", "name", ...} */
 static const mn_value *tools_of(const translator *c, const mn_value *tools) {
-  static const char *const keys[] = {"type", "function"}, *const parts[] = {"name", "description", "parameters"};
+  enum { PARTS = 4 };
+  static const char *const keys[] = {"type", "function"}, *const parts[] = {"name", "description", "parameters", "strict"},
+                           *const known[] = {"type", "name", "description", "parameters", "strict", NULL};
   if (tools->kind != MN_LIST) return wrong(c, "tools", "is not a list of tools");
   const mn_value **all = mn_arena_alloc(c->arena, (tools->count + 1) * sizeof *all);
   if (!all) return no_memory(c);
   for (size_t i = 0; i < tools->count; i++) {
-    const mn_value *t = tools->as.items[i], *values[3], *function;
+    const mn_value *t = tools->as.items[i], *values[PARTS], *function;
+    const char *other = mn_ask_other_key(t, known);
     if (!is(text_at(t, "type"), "function") || !text_at(t, "name"))
       return wrong(c, "tools", "has one that is not {\"type\": \"function\", \"name\": ..., \"parameters\": {...}}");
-    for (int k = 0; k < 3; k++) {
+    if (other) return other_key(c, "tools", other);
+    for (int k = 0; k < PARTS; k++) {
       values[k] = mn_value_get(t, parts[k]);
       if (values[k] && values[k]->kind == MN_NULL) values[k] = NULL;
     }
-    function = map_of(c, 3, parts, values);
+    function = map_of(c, PARTS, parts, values);
     all[i] = function ? map_of(c, 2, keys, (const mn_value *const[]){mn_value_get(t, "type"), function}) : NULL;
     if (!all[i]) return NULL;
   }
@@ -172,6 +200,9 @@ static const mn_value *tools_of(const translator *c, const mn_value *tools) {
 static const mn_value *choice_of(const translator *c, const mn_value *choice) {
   static const char *const keys[] = {"type", "function"}, *const name[] = {"name"};
   if (choice->kind != MN_MAP) return choice;
+  static const char *const known[] = {"type", "name", NULL};
+  const char *other = mn_ask_other_key(choice, known);
+  if (other) return other_key(c, "tool_choice", other);
   if (!is(text_at(choice, "type"), "function") || !text_at(choice, "name"))
     return wrong(c, "tool_choice", "is not none, auto, required, or {\"type\": \"function\", \"name\": ...}");
   const mn_value *function = map_of(c, 1, name, (const mn_value *const[]){mn_value_get(choice, "name")});
@@ -180,15 +211,17 @@ static const mn_value *choice_of(const translator *c, const mn_value *choice) {
 
 /* {"format": {"type": "json_schema", "name", "schema", "strict"}} */
 static const mn_value *format_of(const translator *c, const mn_value *text) {
-  static const char *const keys[] = {"type", "json_schema"}, *const parts[] = {"name", "schema", "strict"},
-                           *const known[] = {"format", NULL};
-  const mn_value *format = mn_value_get(text, "format"), *type = mn_value_get(format, "type");
-  if (text->kind != MN_MAP || !only(text, known) || (format && format->kind != MN_NULL && !type))
-    return wrong(c, "text", "is not {\"format\": {\"type\": ...}}");
+  static const char *const keys[] = {"type", "json_schema"}, *const parts[] = {"name", "schema", "strict", "description"},
+                           *const known[] = {"format", NULL}, *const of_format[] = {"type",   "name",        "schema",
+                                                                                    "strict", "description", NULL};
+  const mn_value *format = mn_value_get(text, "format"), *type = mn_value_get(format, "type"), *values[4];
+  if (mn_ask_other_key(text, known)) return other_key(c, "text", mn_ask_other_key(text, known));
+  if (text->kind != MN_MAP || (format && format->kind != MN_NULL && !type)) return wrong(c, "text", "is not {\"format\": {\"type\": ...}}");
   if (!type || !is(text_at(format, "type"), "json_schema"))
     return format && format->kind != MN_NULL ? format : mn_value_map(c->arena, 0, NULL, NULL);
-  const mn_value *schema = map_of(
-      c, 3, parts, (const mn_value *const[]){mn_value_get(format, "name"), mn_value_get(format, "schema"), mn_value_get(format, "strict")});
+  if (mn_ask_other_key(format, of_format)) return other_key(c, "text", mn_ask_other_key(format, of_format));
+  for (int k = 0; k < 4; k++) values[k] = mn_value_get(format, parts[k]);
+  const mn_value *schema = map_of(c, 4, parts, values);
   return schema ? map_of(c, 2, keys, (const mn_value *const[]){type, schema}) : NULL;
 }
 

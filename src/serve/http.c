@@ -72,6 +72,14 @@ static int64_t request_line(char *line, mn_http_head *h, mn_http_fault *fault) {
   return 0;
 }
 
+/* Those that are there once: of two, each reader could take another. */
+static bool is_single(const char *name) {
+  static const char *const all[] = {"host", "authorization", "content-type", "content-encoding"};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (!strcmp(name, all[i])) return true;
+  return false;
+}
+
 static int64_t header_line(char *line, mn_http_head *h, mn_http_fault *fault) {
   char *colon = strchr(line, ':');
   if (*line == ' ' || *line == '\t') return refuse(fault, 400, "a header goes on in a second line");
@@ -87,6 +95,8 @@ static int64_t header_line(char *line, mn_http_head *h, mn_http_fault *fault) {
   while (end > value && (end[-1] == ' ' || end[-1] == '\t')) *--end = 0;
   for (const char *c = value; *c; c++)
     if ((unsigned char)*c < 0x20 && *c != '\t') return refuse(fault, 400, "a header's value has a control character");
+  if (is_single(line) && mn_http_header_of(h, line))
+    return refuse(fault, 400, "the request has two headers of which there is one: Host, Authorization, Content-Type or Content-Encoding");
   h->headers[h->n_headers++] = (mn_http_header){line, value};
   return 0;
 }

@@ -145,6 +145,10 @@ static const char *sayable(void *ctx, int32_t i, size_t *bytes) {
   return mn_tokenizer_is_special(ctx, i) ? NULL : mn_tokenizer_token(ctx, i, bytes);
 }
 
+const char *talk_form_key(const mn_talk *t) {
+  return t->ask.choice == MN_TOOLS_MUST ? "tools" : t->ask.response ? "text" : "response_format";
+}
+
 static bool want_form(mn_talk *t, mn_refusal *why) {
   mn_server *s = t->server;
   const bool call = t->ask.choice == MN_TOOLS_MUST;
@@ -159,18 +163,72 @@ static bool want_form(mn_talk *t, mn_refusal *why) {
   pthread_mutex_lock(&s->lexicon_lock);
   if (status == MN_OK && !s->lexicon) status = mn_lexicon_new(s->config.bundle->model->config.vocab_size, sayable, tok, &s->lexicon);
   pthread_mutex_unlock(&s->lexicon_lock);
-  if (status != MN_OK)
-    return mn_refuse(why, mn_serve_http_status(status),
-                     call              ? "tools"
-                     : t->ask.response ? "text"
-                                       : "response_format",
-                     "invalid_value", "%s", mn_message());
+  if (status != MN_OK) return mn_refuse(why, mn_serve_http_status(status), talk_form_key(t), "invalid_value", "%s", mn_message());
   t->ask.manner.machine = t->machine;
   t->ask.manner.lexicon = s->lexicon;
   return true;
 }
 
 static bool no_memory(mn_refusal *why) { return mn_refuse(why, 503, NULL, NULL, "the server is out of memory"); }
+
+/* ---- what the template shows ---- */
+static bool is_a_tools(const mn_value *m) {
+  const mn_value *role = mn_value_get(m, "role");
+  return role && role->kind == MN_TEXT && !strcmp(role->as.text, "tool");
+}
+
+/* The messages without their names, or without those of tools. NULL: out of memory. */
+static const mn_value *without(mn_arena *arena, const mn_value *messages, bool names) {
+  const mn_value **all = mn_arena_alloc(arena, (messages->count + 1) * sizeof *all);
+  size_t n = 0;
+  for (size_t i = 0; all && i < messages->count; i++) {
+    const mn_value *m = messages->as.items[i];
+    const char *keys[8];
+    const mn_value *values[8];
+    size_t k = 0;
+    if (!names && is_a_tools(m)) continue;
+    for (size_t e = 0; e < m->count && k < 8; e++)
+      if (!names || strcmp(m->as.entries[e].key, "name") != 0) keys[k] = m->as.entries[e].key, values[k++] = m->as.entries[e].value;
+    if (!(all[n++] = mn_value_map(arena, k, keys, values))) return NULL;
+  }
+  return all ? mn_value_list(arena, n, all) : NULL;
+}
+
+/* Is the text the same without them? A template that refuses either says so itself. */
+static bool leaves_out(mn_talk *t, const mn_chat_request *r, bool names) {
+  mn_chat_request other = *r;
+  mn_text with = {0}, rest = {0};
+  other.messages = without(t->arena, r->messages, names);
+  other.now = other.now ? other.now : (int64_t)t->created;
+  mn_chat_request whole = other;
+  whole.messages = r->messages;
+  const bool same = other.messages && mn_chat_text(t->server->chat, &whole, &with) == MN_OK &&
+                    mn_chat_text(t->server->chat, &other, &rest) == MN_OK && with.len == rest.len &&
+                    (!with.len || !memcmp(with.data, rest.data, with.len));
+  mn_text_free(&with), mn_text_free(&rest);
+  return same;
+}
+
+/* Calls and results that a template would drop are refused, names are told of. */
+static bool check_shown(mn_talk *t, const mn_chat_request *r, mn_refusal *why) {
+  const mn_template *form = mn_chat_format_template(t->server->chat);
+  bool names = false;
+  size_t results = 0;
+  for (size_t i = 0; i < r->messages->count; i++) {
+    const mn_value *m = r->messages->as.items[i];
+    if (mn_value_get(m, "tool_calls") && !mn_template_mentions(form, "tool_calls"))
+      return mn_refuse(why, 400, prompt_key(&t->ask), "unsupported_parameter",
+                       "message %zu has tool_calls, and this model's chat template has no place for them", i + 1);
+    names = names || mn_value_get(m, "name");
+    if (is_a_tools(m) && !results) results = i + 1;
+  }
+  if (results && leaves_out(t, r, false))
+    return mn_refuse(why, 400, prompt_key(&t->ask), "unsupported_parameter",
+                     "message %zu is a tool's, and this model's chat template leaves those out", results);
+  names = names && (!mn_template_mentions(form, "name") || leaves_out(t, r, true));
+  if (names && t->ask.n_labels < MN_ASK_LABELS) t->ask.labels[t->ask.n_labels++] = "messages.name";
+  return true;
+}
 
 /* Messages through the template; the tokens of a session stay, where its dialogue goes on. */
 static bool tokens_of(mn_talk *t, const mn_value *messages, mn_ids *out, mn_refusal *why) {
@@ -182,6 +240,7 @@ static bool tokens_of(mn_talk *t, const mn_value *messages, mn_ids *out, mn_refu
     return mn_refuse(why, 400, "chat_template_kwargs", "invalid_value", "%s", mn_message());
   const mn_chat_request r = {.messages = messages, .tools = tools ? t->ask.tools : NULL, .values = t->ask.template_values, .answers = true};
   const mn_chat_known known = {.tokens = t->known.data, .n_tokens = (int64_t)t->known.len};
+  if (!check_shown(t, &r, why)) return false;
   const mn_status status = mn_chat_tokens_on(f, &r, &known, NULL, out);
   if (status == MN_ERR_MEMORY) return no_memory(why);
   return status == MN_OK || mn_refuse(why, 400, prompt_key(&t->ask), "invalid_value", "%s", mn_message());
@@ -192,7 +251,7 @@ static bool render(mn_talk *t, mn_refusal *why) {
   const char *note = t->note.data ? t->note.data : "";
   const mn_value *messages = mn_ask_messages(t->arena, t->ask.messages, why);
   mn_ids ids = {0};
-  if (!messages) return false;
+  if (!messages || (!t->ask.session && !mn_ask_check_results(t->arena, messages, prompt_key(&t->ask), why))) return false;
   if (t->ask.session) {
     messages = t->ask.previous ? mn_kept_after(t->arena, note, messages) : mn_kept_messages(t->arena, note, messages);
     if (!messages || mn_kept_open_note(note, messages, &t->next_note) != MN_OK) return no_memory(why);
@@ -396,7 +455,7 @@ static void is_read(void *talk) {
     talk_free(t);
     return;
   }
-  if (t->fine && !t->holds) mn_serve_name_labels(t->x, &t->ask);
+  if (t->fine && t->is_set_up) mn_serve_name_labels(t->x, &t->ask);
   if (t->fine && !t->is_set_up) {
     t->fine = check_session(t, &t->why);
     t->open = t->fine; /* the look at the note */

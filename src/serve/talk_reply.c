@@ -224,7 +224,11 @@ static void finish_whole(mn_talk *t) {
 static void fail(mn_talk *t, mn_status status, const char *why) {
   if (!t->x) return;
   mn_exchange_on_leave(t->x, NULL, NULL);
-  if (!t->started) mn_serve_failed(t->x, status, why);
+  if (!t->started && t->machine && mn_machine_status(t->machine) == status && status != MN_OK) {
+    mn_refusal form;
+    mn_refuse(&form, mn_serve_http_status(status), talk_form_key(t), "invalid_value", "%s", why);
+    mn_serve_refuse(t->x, &form);
+  } else if (!t->started) mn_serve_failed(t->x, status, why);
   else if (t->ask.response) {
     end_response(t, NULL, why);
     mn_exchange_end(t->x);
