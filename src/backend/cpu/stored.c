@@ -85,6 +85,7 @@ static mn_status rows_run(mn_call *c) {
 enum {
   FEW = 12 /* rows of x */,
   TILE = 64 /* rows of weights */,
+  GROUP = 16 /* that are unpacked at once */,
   LEAST = 8 << 10,
   MOST = 1 << 20 /* bytes of weights in a task of few rows */
 };
@@ -128,6 +129,15 @@ static size_t rounded_at(mn_rounding how, int64_t M, int64_t K, char *work, size
   return at;
 }
 
+/* Groups of rows in a task, `most` or somewhat fewer: such that all threads have as many tasks of the matrix, or all tasks are as large. */
+static int64_t groups_of_task(int64_t groups, int64_t most, int64_t threads) {
+  for (int64_t g = most; 2 * g > most; g--)
+    if (groups % (g * threads) == 0) return g;
+  for (int64_t g = most; 2 * g > most; g--)
+    if (groups % g == 0) return g;
+  return most;
+}
+
 static void plan_of(const mn_call *c, plan *p) {
   const mn_view *x = &c->in[0], *y = &c->out[0];
   const mn_isa isa = mn_cpu_isa(c->backend);
@@ -150,9 +160,11 @@ static void plan_of(const mn_call *c, plan *p) {
     const mn_view *w = &c->in[i];
     const way how = p->ways[i - 1];
     const int64_t bytes = (int64_t)mn_dtype_bytes(w->dtype, p->K), of_tile = (w->dim[0] + TILE - 1) / TILE < 8 * threads ? TILE / 2 : TILE;
-    /* Long pieces of what all threads read, so that each reads in order most of the time: a new place costs it several waits. */
-    const int64_t share = all / (2 * threads), slice = share < LEAST ? LEAST : share > MOST ? MOST : share;
-    int64_t rows = how == TILES || p->M > FEW ? of_tile : (slice / (bytes ? bytes : 1) + 15) / 16 * 16; /* what is unpacked at once */
+    /* Long pieces of what all threads read, so that each reads in order most of the time: a new place costs it several waits. More of
+     * them where rows of x make arithmetic of it: one thread may be slower than another, whose core does other work, too. */
+    const int64_t share = all / ((p->M > 2 ? 3 : 2) * threads), slice = share < LEAST ? LEAST : share > MOST ? MOST : share;
+    const int64_t groups = (w->dim[0] + GROUP - 1) / GROUP, of_slice = slice / (bytes ? bytes : 1) / GROUP;
+    int64_t rows = how == TILES || p->M > FEW ? of_tile : groups_of_task(groups, of_slice < 1 ? 1 : of_slice, threads) * GROUP;
     if (rows < 1) rows = 1;
     p->rows[i - 1] = rows;
     p->first[i] = p->first[i - 1] + (w->dim[0] + rows - 1) / rows;

@@ -300,16 +300,16 @@ INLINE v8f halves_at(const char *p, const int64_t at[8]) {
 }
 /* Eight times two halves, so many bytes behind p each: all that come first, and all that come second. */
 INLINE void pairs_at(const char *p, const int64_t at[8], v8f *first, v8f *second) {
-  const __m128i apart = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-  __m128i four[2];
+  __m256 pair[2]; /* of 0, 1, 4, 5 and of 2, 3, 6, 7 */
   UNROLL for (int i = 0; i < 2; i++) {
-#define AT(k) _mm_loadu_si32(p + at[4 * i + k])
-    four[i] = _mm_unpacklo_epi64(_mm_unpacklo_epi32(AT(0), AT(1)), _mm_unpacklo_epi32(AT(2), AT(3)));
-#undef AT
-    four[i] = _mm_shuffle_epi8(four[i], apart);
+    __m128i h = _mm_loadu_si32(p + at[2 * i]);
+    h = _mm_insert_epi32(h, *(const int32_t *)(const void *)(p + at[2 * i + 1]), 1);
+    h = _mm_insert_epi32(h, *(const int32_t *)(const void *)(p + at[2 * i + 4]), 2);
+    h = _mm_insert_epi32(h, *(const int32_t *)(const void *)(p + at[2 * i + 5]), 3);
+    pair[i] = _mm256_cvtph_ps(h);
   }
-  *first = (v8f)_mm256_cvtph_ps(_mm_unpacklo_epi64(four[0], four[1]));
-  *second = (v8f)_mm256_cvtph_ps(_mm_unpackhi_epi64(four[0], four[1]));
+  *first = (v8f)_mm256_shuffle_ps(pair[0], pair[1], 0x88);
+  *second = (v8f)_mm256_shuffle_ps(pair[0], pair[1], 0xDD);
 }
 /* Scales of eight blocks that have one each, and their offsets; d comes first in all of them, and m after it. */
 INLINE void eight_scales(const mn_dtype t, const char *w, const int64_t at[8], v8f *s, v8f *o) {

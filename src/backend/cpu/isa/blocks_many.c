@@ -23,10 +23,11 @@ enum { DEEP = 1, GROUPS = 1 };
 /* Of codes with signs each pair is added at once, and x changes its sign for each of them: there a second group gains nothing. */
 INLINE int groups(const mn_dtype t) { return is_signed(t) ? 1 : GROUPS; }
 
-/* Groups of eight rows: codes in the order of K, scales and offsets of units or halves. */
+/* Groups of eight rows, those of a unit side by side, so that one place is told to know all: codes in the order of K, and scales and offsets
+ * of units or halves. */
 typedef struct lanes {
-  packed *codes[GROUPS];      /* [K/DEEP]      */
-  v8f *s[GROUPS], *o[GROUPS]; /* [K/32 or /16] */
+  packed *codes; /* [K/32, groups, 32/DEEP]           */
+  v8f *scales;   /* [K/32 or /16, groups, s and o]    */
 } lanes;
 
 #if defined(__AVX2__)
@@ -102,13 +103,13 @@ INLINE void pack_halves(const mn_dtype t, const char *block, const int64_t at[LA
   }
 }
 /* Codes of a unit and of the next, which are the two halves of the same bytes. */
-INLINE void pack_pair(const char *block, const int64_t at[LANES], const int g, packed *to) {
+INLINE void pack_pair(const char *block, const int64_t at[LANES], const int g, packed *to, packed *next) {
   UNROLL for (int half = 0; half < 2; half++) {
     __m256i c[4];
     four_words(block, at, (int64_t)offsetof(mn_q4_k, qs) + 16 * g + 16 * half, c);
     UNROLL for (int k = 0; k < 4; k++) {
       to[4 * half + k] = (vb)_mm256_and_si256(c[k], _mm256_set1_epi8(15));
-      to[LANES + 4 * half + k] = (vb)_mm256_and_si256(_mm256_srli_epi16(c[k], 4), _mm256_set1_epi8(15));
+      next[4 * half + k] = (vb)_mm256_and_si256(_mm256_srli_epi16(c[k], 4), _mm256_set1_epi8(15));
     }
   }
 }
@@ -121,28 +122,29 @@ INLINE void pack_bytes(const char *block, const int64_t at[LANES], packed *to) {
   }
 }
 #endif
-/* A unit of the rows, whose blocks lie so many bytes behind `block`. */
-INLINE void pack_unit(const mn_dtype t, const char *block, const int64_t at[LANES], const int g, packed *to) {
+/* A unit of the rows, whose blocks lie so many bytes behind `block`. The next unit comes so much further. */
+INLINE void pack_unit(const mn_dtype t, const char *block, const int64_t at[LANES], const int g, const int further, packed *to) {
 #if defined(__AVX2__)
   vb c[LANES];
   if (halves_from(t, g) >= 0) pack_halves(t, block, at, g, to);
   else if (t == MN_Q8_0) pack_bytes(block, at, to);
   else if (t == MN_Q4_K) {
-    if (g % 2 == 0) pack_pair(block, at, g, to);
+    if (g % 2 == 0) pack_pair(block, at, g, to, to + further);
   } else {
     UNROLL for (int r = 0; r < LANES; r++) c[r] = codes(t, block + at[r], g);
     transpose(c);
     UNROLL for (int k = 0; k < LANES; k++) to[k] = c[k]; /* one by one: a copy of all would go by way of the stack */
   }
 #else
+  (void)further;
   for (int r = 0; r < LANES; r++) {
     const vb c = codes(t, block + at[r], g);
     for (int k = 0; k < UNIT; k++) to[k][r] = is_signed(t) ? (float)(int8_t)c[k] : (float)c[k];
   }
 #endif
 }
-/* Scales and offsets of a block of the rows. */
-INLINE void pack_scales(const mn_dtype t, const char *block, const int64_t at[LANES], v8f *s, v8f *o) {
+/* Scales and offsets of a block of the rows; of those that follow each other each is `step` further. */
+INLINE void pack_scales(const mn_dtype t, const char *block, const int64_t at[LANES], const int step, v8f *s, v8f *o) {
   enum { MOST_PARTS = 16 };
 #if defined(__AVX2__)
   if (!is_super(t)) {
@@ -160,31 +162,32 @@ INLINE void pack_scales(const mn_dtype t, const char *block, const int64_t at[LA
   }
   UNROLL for (int i = 0; i < parts(t) / 8; i++) {
     transpose((vb *)all_s[i]);
-    UNROLL for (int r = 0; r < LANES; r++) s[8 * i + r] = all_s[i][r];
+    UNROLL for (int r = 0; r < LANES; r++) s[(8 * i + r) * step] = all_s[i][r];
     if (is_signed(t)) continue;
     transpose((vb *)all_o[i]);
-    UNROLL for (int r = 0; r < LANES; r++) o[8 * i + r] = all_o[i][r];
+    UNROLL for (int r = 0; r < LANES; r++) o[(8 * i + r) * step] = all_o[i][r];
   }
 #else
   for (int r = 0; r < LANES; r++) {
     float one_s[MOST_PARTS], one_o[MOST_PARTS];
     scales(t, block + at[r], one_s, one_o);
     for (int k = 0; k < parts(t); k++) {
-      s[k][r] = one_s[k];
-      if (!is_signed(t)) o[k][r] = one_o[k];
+      s[k * step][r] = one_s[k];
+      if (!is_signed(t)) o[k * step][r] = one_o[k];
     }
   }
 #endif
 }
 /* n rows of weights, `apart` bytes apart; what other lanes hold does not matter. */
 INLINE void pack(const mn_dtype t, const char *w, int64_t apart, int64_t n, int64_t K, const lanes *to, const int group) {
-  const int units = is_super(t) ? 8 : 1;
-  packed *c = to->codes[group];
+  const int units = is_super(t) ? 8 : 1, G = groups(t);
+  packed *c = to->codes + group * (UNIT / DEEP);
+  v8f *s = to->scales + 2 * group;
   int64_t at[LANES];
   for (int r = 0; r < LANES; r++) at[r] = (r < n ? r : 0) * apart;
-  for (int64_t b = 0; b < K / (units * UNIT); b++, w += size_of(t)) {
-    pack_scales(t, w, at, to->s[group] + b * parts(t), to->o[group] + b * parts(t));
-    UNROLL for (int g = 0; g < units; g++, c += UNIT / DEEP) pack_unit(t, w, at, g, c);
+  for (int64_t b = 0; b < K / (units * UNIT); b++, w += size_of(t), s += 2 * G * parts(t)) {
+    pack_scales(t, w, at, 2 * G, s, s + 1);
+    UNROLL for (int g = 0; g < units; g++, c += G * (UNIT / DEEP)) pack_unit(t, w, at, g, G * (UNIT / DEEP), c);
   }
 }
 
@@ -211,14 +214,14 @@ INLINE int in_16_bits(const mn_dtype t) {
 #else
 #define LEAVE(x) (void)(x)
 #endif
-/* Sums of n values of M rows of x by their codes, of each of G groups of rows of weights: c of the first, the next `apart` further. */
-INLINE void sums_of(const mn_dtype t, const int M, const int G, const int n, const packed *c, int64_t apart, const int8_t *q, int64_t K,
+/* Sums of n values of M rows of x by their codes, of each of G groups of rows of weights, of which c has a unit each. */
+INLINE void sums_of(const mn_dtype t, const int M, const int G, const int n, const packed *c, const int8_t *q, int64_t K,
                     whole sum[MOST_X][GROUPS]) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
   UNROLL for (int m = 0; m < M; m++) UNROLL for (int g = 0; g < G; g++) sum[m][g] = (v8i){0};
   UNROLL for (int k = 0; k < n / DEEP; k++) {
     __m256i w[GROUPS], size[GROUPS];
-    UNROLL for (int g = 0; g < G; g++) w[g] = (__m256i)c[k + g * apart], size[g] = is_signed(t) ? _mm256_abs_epi8(w[g]) : w[g];
+    UNROLL for (int g = 0; g < G; g++) w[g] = (__m256i)c[k + g * (UNIT / DEEP)], size[g] = is_signed(t) ? _mm256_abs_epi8(w[g]) : w[g];
     UNROLL for (int m = 0; m < M; m++) {
       const __m256i x = (__m256i)four_to_all(q + m * K + k * DEEP);
       UNROLL for (int g = 0; g < G; g++) sum[m][g] =
@@ -230,7 +233,7 @@ INLINE void sums_of(const mn_dtype t, const int M, const int G, const int n, con
   __m256i part[MOST_X][GROUPS];
   UNROLL for (int k = 0; k < n / DEEP; k++) {
     __m256i w[GROUPS], size[GROUPS];
-    UNROLL for (int g = 0; g < G; g++) w[g] = (__m256i)c[k + g * apart], size[g] = is_signed(t) ? _mm256_abs_epi8(w[g]) : w[g];
+    UNROLL for (int g = 0; g < G; g++) w[g] = (__m256i)c[k + g * (UNIT / DEEP)], size[g] = is_signed(t) ? _mm256_abs_epi8(w[g]) : w[g];
     UNROLL for (int m = 0; m < M; m++) {
       const __m256i x = (__m256i)four_to_all(q + m * K + k * DEEP);
       UNROLL for (int g = 0; g < G; g++) {
@@ -244,7 +247,7 @@ INLINE void sums_of(const mn_dtype t, const int M, const int G, const int n, con
     }
   }
 #else
-  (void)t, (void)G, (void)apart;
+  (void)t, (void)G;
   for (int m = 0; m < M; m++) sum[m][0] = splat(0);
   for (int k = 0; k < n; k++)
     for (int m = 0; m < M; m++) sum[m][0] += c[k] * splat((float)q[m * K + k]);
@@ -281,22 +284,27 @@ typedef struct ahead {
 INLINE void rows(const mn_dtype t, const int M, const lanes *w, const mn_rounded *x, int64_t i, int64_t n, const ahead *next, float *y,
                  int64_t y_stride) {
   const int per = by_halves(t) ? 2 : 1, length = UNIT / per, G = groups(t);
-  const int64_t K = x->K, all = K / UNIT * per, apart = w->codes[G - 1] - w->codes[0];
+  const int64_t K = x->K, all = K / UNIT * per;
   const float *d = (per == 2 ? x->d_of_half : x->d) + i * all, *sums = (per == 2 ? x->sum_of_half : x->sum) + i * all;
   const int8_t *q = x->q + i * K;
-  const packed *c = w->codes[0];
+  const packed *c = w->codes;
+  const v8f *scale = w->scales;
   v8f acc[MOST_X][GROUPS];
   UNROLL for (int m = 0; m < M; m++) UNROLL for (int g = 0; g < G; g++) acc[m][g] = splat(0);
-  for (int64_t u = 0; u < all; u++, c += length / DEEP, q += length) {
-    whole sum[MOST_X][GROUPS];
-    v8f s[GROUPS], o[GROUPS];
-    if (G * M > 4) LEAVE(acc);
-    ask(next->from + u * next->each, next->each);
-    sums_of(t, M, G, length, c, apart, q, K, sum);
-    UNROLL for (int g = 0; g < G; g++) s[g] = w->s[g][u], o[g] = is_signed(t) ? splat(0) : w->o[g][u];
-    add_unit(t, M, G, sum, s, o, d + u, sums + u, all, acc);
+  for (int64_t u = 0; u < all; u += per, c += G * (UNIT / DEEP)) {
+    UNROLL for (int part = 0; part < per; part++, d++, sums++, q += length, scale += 2 * G) {
+      whole sum[MOST_X][GROUPS];
+      v8f s[GROUPS], o[GROUPS];
+      if (G * M > 4) LEAVE(acc);
+      ask(next->from + (u + part) * next->each, next->each);
+      sums_of(t, M, G, length, c + part * (length / DEEP), q, K, sum);
+      UNROLL for (int g = 0; g < G; g++) s[g] = scale[2 * g], o[g] = is_signed(t) ? splat(0) : scale[2 * g + 1];
+      add_unit(t, M, G, sum, s, o, d, sums, all, acc);
+    }
   }
-  UNROLL for (int m = 0; m < M; m++) memcpy(y + m * y_stride, acc[m], sizeof(float) * (size_t)n);
+  if (n == G * LANES) /* as nearly always: so many are known */
+    UNROLL for (int m = 0; m < M; m++) memcpy(y + m * y_stride, acc[m], sizeof(float) * (size_t)(G * LANES));
+  else UNROLL for (int m = 0; m < M; m++) memcpy(y + m * y_stride, acc[m], sizeof(float) * (size_t)n);
 }
 #if defined(__AVX2__)
 /* The same of one or two rows of x by up to eight of weights: codes are not kept. */
@@ -314,11 +322,11 @@ INLINE void rows_at_once(const mn_dtype t, const int M, const char *w, int64_t a
     packed c[2 * LANES];
     ask(next, LANES * size_of(t));
     next += next ? LANES * size_of(t) : 0;
-    pack_scales(t, w, at, s, o);
+    pack_scales(t, w, at, 1, s, o);
     UNROLL for (int g = 0; g < units; g++, q += UNIT) {
       whole sum[MOST_X][GROUPS];
-      pack_unit(t, w, at, g, c + g % 2 * LANES);
-      sums_of(t, M, 1, UNIT, c + g % 2 * LANES, 0, q, x->K, sum);
+      pack_unit(t, w, at, g, LANES, c + g % 2 * LANES);
+      sums_of(t, M, 1, UNIT, c + g % 2 * LANES, q, x->K, sum);
       add_unit(t, M, 1, sum, s + g, o + g, x->d + u + g, x->sum + u + g, all, acc);
     }
   }
@@ -354,13 +362,7 @@ INLINE void all_rows(const mn_dtype t, const char *w, int64_t N, const mn_rounde
   const int64_t apart = apart_of(t, x->K);
   const int64_t units = x->K / UNIT * (by_halves(t) ? 2 : 1), asked = units * ((x->M + MOST_X - 1) / MOST_X); /* 0: K is */
   const int G = groups(t);
-  lanes to;
-  v8f *scales = (v8f *)((float *)scratch + LANES * x->K); /* all codes are before */
-  for (int g = 0; g < G; g++) {
-    to.codes[g] = (packed *)scratch + g * (x->K / DEEP);
-    to.s[g] = scales + 2 * g * units;
-    to.o[g] = to.s[g] + units;
-  }
+  const lanes to = {scratch, (v8f *)((packed *)scratch + G * (x->K / DEEP))};
   for (int64_t j = 0, n; j < N; j += n, w += n * apart) {
     n = N - j < G * LANES ? N - j : G * LANES;
     const int64_t further = N - j - n < n ? N - j - n : n;
