@@ -377,6 +377,70 @@ static void what_is_not_done_is_named(void) {
   refused("llama", "sed -i 's/\"mlp_bias\": false/\"mlp_bias\": true/' config.json", "mlp.gate_proj.bias");
 }
 
+/* Which of an encoder's vectors counts, there and back; what is not done is said to who asks for one, and the model opens. */
+static void what_is_said_of_sentences_counts(void) {
+#define MODULE(i, folder, kind)                                                                                                            \
+  "{\\\"idx\\\": " i ", \\\"path\\\": \\\"" folder "\\\", \\\"type\\\": \\\"sentence_transformers.models." kind "\\\"}"
+#define MODULES       "echo \"[" MODULE("0", "", "Transformer") ", " MODULE("1", "1_Pooling", "Pooling") "]\" >modules.json; mkdir 1_Pooling; "
+#define POOLING(keys) MODULES "echo '{" keys "}' >1_Pooling/config.json"
+  static const struct {
+    const char *change;
+    mn_pooling how;
+    int most;
+    const char *fault;
+  } cases[] = {
+      {":", MN_POOL_MEAN, 0, NULL},
+      {POOLING("\"pooling_mode_cls_token\": true, \"pooling_mode_mean_tokens\": false"), MN_POOL_FIRST, 0, NULL},
+      {POOLING("\"pooling_mode_lasttoken\": true"), MN_POOL_LAST, 0, NULL},
+      {POOLING("\"pooling_mode_mean_sqrt_len_tokens\": true") "; echo '{\"max_seq_length\": 7}' >sentence_bert_config.json", MN_POOL_MEAN,
+       7, NULL},
+      {POOLING("\"pooling_mode_max_tokens\": true"), 0, 0, "pooling_mode_max_tokens is true, and is not done"},
+      {POOLING("\"pooling_mode_cls_token\": true, \"pooling_mode_mean_tokens\": true"), 0, 0, "2 modes of pooling are true"},
+      {POOLING("\"pooling_mode_cls_token\": true") "; sed -i 's/Transformer/Dense/' modules.json", 0, 0, "a module 'Dense'"},
+      {POOLING("\"pooling_mode_cls_token\": true") "; sed -i 's/1_Pooling/..\\/x/' modules.json", 0, 0, "no folder beside it"},
+      {POOLING("\"pooling_mode_mean_tokens\": true") "; echo '{\"do_lower_case\": true}' >sentence_bert_config.json", 0, 0,
+       "do_lower_case is true"},
+      {MODULES "echo '{' >1_Pooling/config.json", 0, 0, "1_Pooling/config.json"},
+      {MODULES ":", 0, 0, "1_Pooling/config.json is not there"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    mn_bundle b;
+    CHECK(sh("rm -rf copy c.gguf back && cp -r " GOLDEN "bert copy && cd copy && %s", cases[i].change) == 0, "%s", out);
+    CHECK_OK(mn_bundle_open("copy", NULL, 1, &b));
+    CHECK(cases[i].fault ? b.sentences.fault && strstr(b.sentences.fault, cases[i].fault)
+                         : !b.sentences.fault && b.sentences.pooling == cases[i].how && b.sentences.most == cases[i].most,
+          "%s: %d, %lld, %s", cases[i].change, (int)b.sentences.pooling, (long long)b.sentences.most,
+          b.sentences.fault ? b.sentences.fault : "-");
+    mn_bundle_close(&b);
+    const int rc = sh(MNEME "convert copy --out c.gguf --quiet 2>&1");
+    CHECK(cases[i].fault ? rc && strstr(out, cases[i].fault) : !rc, "%s: %s", cases[i].change, out);
+    for (int k = 0; k < 2 && !rc; k++) { /* in GGUF, and from there */
+      if (k) CHECK(sh(MNEME "convert c.gguf --out back --quiet 2>&1") == 0, "%s", out);
+      CHECK_OK(mn_bundle_open(k ? "back" : "c.gguf", NULL, 1, &b));
+      CHECK(!b.sentences.fault && b.sentences.pooling == cases[i].how, "%s: %d", cases[i].change, (int)b.sentences.pooling);
+      mn_bundle_close(&b);
+    }
+  }
+#undef MODULE
+#undef MODULES
+#undef POOLING
+}
+
+/* Ids beyond the vocabulary end nothing; a whole file is read before shards, as other programs do. */
+static void what_stands_beside_is_no_trap(void) {
+  mn_bundle b;
+  CHECK(sh("rm -rf copy && cp -r " GOLDEN
+           "mistral copy && cd copy && echo '{\"eos_token_id\": [7, 999999], \"bos_token_id\": 48}' >generation_config.json && "
+           "echo '{\"weight_map\": {\"a\": \"none.safetensors\"}}' >model.safetensors.index.json") == 0,
+        "%s", out);
+  CHECK_OK(mn_bundle_open("copy", NULL, 1, &b));
+  CHECK(b.speech.n_eos == 1 && b.speech.eos[0] == 7 && b.speech.bos == -1, "%d tokens end answers, %d begins texts", b.speech.n_eos,
+        (int)b.speech.bos);
+  mn_bundle_close(&b);
+  refused("mistral", "echo '[1]' >generation_config.json", "generation_config.json: must be a map");
+  refused("mistral", "echo '\"x\"' >tokenizer_config.json", "tokenizer_config.json: must be a map");
+}
+
 static void what_lies_there_is_no_model(void) {
   mn_bundle b;
   CHECK(mn_bundle_open("nowhere", NULL, 1, &b) == MN_ERR_IO && strstr(mn_message(), "nowhere does not exist"), "%s", mn_message());
@@ -452,6 +516,8 @@ int main(void) {
   RUN(damage_is_named);
   RUN(settings_are_held_against_tensors);
   RUN(what_is_not_done_is_named);
+  RUN(what_is_said_of_sentences_counts);
+  RUN(what_stands_beside_is_no_trap);
   RUN(what_lies_there_is_no_model);
   RUN(numbers_of_any_length_are_read);
   RUN(windows_are_no_longer_than_streams);

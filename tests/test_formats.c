@@ -102,6 +102,13 @@ static void test_idx(void) {
   CHECK(mn_idx_parse("i.gz", zipped, z + 3, &x) == MN_ERR_FORMAT && !x.data &&
             strstr(mn_message(), "goes on behind its compressed data by 3"),
         "%s", mn_message());
+  uint8_t members[2 * sizeof zipped]; /* a file of two, one behind the other (RFC 1952) */
+  const size_t half = pack(file, 20, members, sizeof zipped), whole = half + pack(file + 20, n - 20, members + half, sizeof zipped);
+  CHECK_OK(mn_idx_parse("two.gz", members, whole, &x));
+  CHECK(x.data && x.data[3] == 30 && x.data[4] == 40 && x.data[23] == 230, "both");
+  mn_idx_free(&x);
+  CHECK(mn_idx_parse("two.gz", members, half, &x) == MN_ERR_FORMAT && strstr(mn_message(), "cut short"), "%s", mn_message());
+  CHECK(mn_idx_parse("two.gz", members, whole - 9, &x) == MN_ERR_FORMAT && strstr(mn_message(), "cut short"), "%s", mn_message());
   size_t more = pack(longer, n + 1, zipped, sizeof zipped);
   CHECK(mn_idx_parse("i.gz", zipped, more, &x) == MN_ERR_FORMAT && strstr(mn_message(), "goes on"), "%s", mn_message());
   file[4] = 0x7f; /* two thousand million pictures */

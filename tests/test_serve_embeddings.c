@@ -19,7 +19,7 @@ static void vectors_are_means_of_length_one(void) {
   fixture f;
   mn_embedder *e = NULL;
   if (!fixture_open(&f, 5, MODEL)) return;
-  CHECK_OK(mn_embedder_new(f.model, f.params, MN_F32, &e));
+  CHECK_OK(mn_embedder_new(&(mn_embedder_config){f.model, f.params, MN_F32, MN_POOL_MEAN, 0}, &e));
   CHECK(mn_embedder_width(e) == D && mn_embedder_most(e) == 80, "%lld", (long long)mn_embedder_most(e));
   for (int i = 0; i < N; i++) {
     length[i] = 1 + i * 29 % 80, texts[i] = ids[i];
@@ -43,7 +43,42 @@ static void vectors_are_means_of_length_one(void) {
           &f, 5,
           "{type: encoder, channels: 3, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}, hidden: 8}}"))
     return;
-  CHECK(mn_embedder_new(f.model, f.params, MN_F32, &e) == MN_ERR_CONFIG && !e, "frames");
+  CHECK(mn_embedder_new(&(mn_embedder_config){f.model, f.params, MN_F32, MN_POOL_MEAN, 0}, &e) == MN_ERR_CONFIG && !e, "frames");
+  fixture_close(&f);
+}
+
+/* Of two tokens the mean lies between the first's vector and the last's, and these are two; of one all are the same. No more is read than is
+ * said, and a decoder makes none. */
+static void one_of_the_vectors_may_count(void) {
+  enum { D = 16 };
+  static const mn_pooling how[] = {MN_POOL_MEAN, MN_POOL_FIRST, MN_POOL_LAST};
+  static const int32_t ids[] = {7, 211, 5};
+  const int32_t *text = ids;
+  float two[3][D], one[3][D];
+  fixture f;
+  mn_embedder *e = NULL;
+  if (!fixture_open(&f, 5, MODEL)) return;
+  for (int i = 0; i < 3; i++) {
+    CHECK_OK(mn_embedder_new(&(mn_embedder_config){f.model, f.params, MN_F32, how[i], 2}, &e));
+    for (int64_t n = 1; n < 3; n++) CHECK_OK(mn_embedder_texts(e, 1, &text, &n, n == 1 ? one[i] : two[i]));
+    CHECK(mn_embedder_texts(e, 1, &text, &(int64_t){3}, one[i]) == MN_ERR_CONFIG && strstr(mn_message(), "reads 2"), "%s", mn_message());
+    mn_embedder_free(e);
+  }
+  double along = 0, a = 0, b = 0, left = 0;
+  for (int d = 0; d < D; d++) {
+    along += (double)two[1][d] * two[2][d], a += (double)two[0][d] * two[1][d], b += (double)two[0][d] * two[2][d];
+    CHECK(one[0][d] == one[1][d] && one[0][d] == one[2][d], "of one token: %g %g %g", (double)one[0][d], (double)one[1][d],
+          (double)one[2][d]);
+  }
+  const double x = (a - along * b) / (1 - along * along), y = (b - along * a) / (1 - along * along);
+  for (int d = 0; d < D; d++) left = fmax(left, fabs(two[0][d] - x * two[1][d] - y * two[2][d]));
+  CHECK(along < 0.999 && x > 0.05 && y > 0.05 && left < 1e-5, "the mean is %g first and %g last, but for %g; their cosine is %g", x, y,
+        left, along);
+  fixture_close(&f);
+  if (!fixture_open(&f, 5, "{vocab_size: 50, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2}, hidden: 8}}")) return;
+  CHECK(mn_embedder_new(&(mn_embedder_config){f.model, f.params, MN_F32, MN_POOL_MEAN, 0}, &e) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "an encoder of tokens does"),
+        "%s", mn_message());
   fixture_close(&f);
 }
 
@@ -126,6 +161,7 @@ static void they_are_served(void) {
 int main(void) {
   signal(SIGPIPE, SIG_IGN);
   RUN(vectors_are_means_of_length_one);
+  RUN(one_of_the_vectors_may_count);
   RUN(they_are_served);
   return test_end();
 }

@@ -153,6 +153,8 @@ static void test_series_is_refused(void) {
              {"a,b\n,2\n3,4\n", "", "bad.csv:2: column a holds ''", "data.columns"},
              {"a,b\n-,2\n5,3\n3,4\n", "", "bad.csv:2: column a holds '-'", "data.columns"},
              {"a,b,a\n1,2,3\n3,4,5\n", "", "bad.csv:1", "two columns are called 'a'"},
+             {"2016-07-01,1.5\n2016-07-02,2\n2016-07-03,3\n", "", "bad.csv:1: the first line should name the columns", "header: false"},
+             {"1,2.5\n2,3\n4,5\n", "", "bad.csv:1", "holds values"},
              {"a,b\n1,2\n3,4\n", ", columns: [b, a, b]", "data.columns", "'b' stands there twice"},
              {"a,b\n1,2\n3,4\n", ", split: ett_hour", "needs 14400 rows", "has 2"},
              {"a,b\n1,2\n3,4\n", "", "bad.csv has 2 rows, of which 1 are for training", "data.input 1 + data.horizon 1"}};

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "checkpoint/arch.h"
+#include "checkpoint/sentences.h"
 #include "checkpoint/speech.h"
 #include "format/config.h"
 #include "format/tokenizer_gguf.h"
@@ -60,6 +61,7 @@ static mn_status open_gguf_texts(const char *path, mn_bundle *b) {
   mn_gguf *g = NULL;
   MN_TRY(mn_gguf_open(path, &g));
   mn_status status = mn_speech_read_gguf(g, &b->speech);
+  if (status == MN_OK) status = mn_sentences_read_gguf(g, &b->sentences);
   if (status == MN_OK) status = tokenizer_of(g, &b->tokenizer);
   if (status == MN_OK && mn_tokenizer_in_gguf(g) && !mn_gguf_meta_find(g, MN_GGUF_TOKENIZER_JSON)) {
     const int32_t *ends;
@@ -74,6 +76,26 @@ static mn_status open_gguf_texts(const char *path, mn_bundle *b) {
   return status;
 }
 
+/* A checkpoint's tokens beyond what its model has are said, and lead nowhere: texts with them are refused, no answer ends with them. */
+static void say_strangers(const char *path, mn_bundle *b) {
+  const int64_t room = b->model->config.vocab_size, have = b->tokenizer ? mn_tokenizer_vocab_size(b->tokenizer) : 0;
+  mn_speech *s = &b->speech;
+  int n = 0;
+  if (!room) return;
+  if (have > room)
+    mn_log_write(MN_LOG_WARN, "%s: its tokenizer has %lld tokens and its model %lld; texts with the others are refused", path,
+                 (long long)have, (long long)room);
+  for (int i = 0; i < s->n_eos; i++)
+    if (s->eos[i] < room) s->eos[n++] = s->eos[i];
+    else mn_log_write(MN_LOG_WARN, "%s: token %d should end answers, and its model has %lld", path, (int)s->eos[i], (long long)room);
+  s->n_eos = n;
+  if (s->bos >= room) {
+    mn_log_write(MN_LOG_WARN, "%s: token %d should begin texts, and its model has %lld", path, (int)s->bos, (long long)room);
+    s->bos = -1;
+    s->add_bos = false;
+  }
+}
+
 mn_status mn_bundle_open(const char *path, const char *backend, int threads, mn_bundle *out) {
   *out = (mn_bundle){.speech.bos = -1};
   MN_TRY(mn_checkpoint_form_at(path, &out->form));
@@ -83,6 +105,8 @@ mn_status mn_bundle_open(const char *path, const char *backend, int threads, mn_
   if (status == MN_OK && out->form != MN_FORM_GGUF) status = open_tokenizer(path, out);
   if (status == MN_OK && out->form == MN_FORM_GGUF) status = open_gguf_texts(path, out);
   if (status == MN_OK && out->form == MN_FORM_HF) status = mn_speech_read_hf(path, out->tokenizer, &out->speech);
+  if (status == MN_OK && out->form != MN_FORM_MNEME) say_strangers(path, out);
+  if (status == MN_OK && out->form == MN_FORM_HF) status = mn_sentences_read_hf(path, &out->sentences);
   if (status != MN_OK) mn_bundle_close(out);
   return status;
 }
@@ -94,6 +118,7 @@ void mn_bundle_close(mn_bundle *b) {
   mn_backend_free(b->backend);
   free(b->no_tokenizer);
   mn_speech_free(&b->speech);
+  mn_sentences_free(&b->sentences);
   *b = (mn_bundle){0};
 }
 

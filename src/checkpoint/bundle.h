@@ -20,6 +20,12 @@ typedef struct mn_speech { /* what a checkpoint says of texts and dialogues; zer
   bool add_bos; /* a text begins with it: GGUF and tokenizer_config.json say so */
 } mn_speech;
 
+typedef struct mn_sentences { /* what it says of one vector for a text (sentences.h) */
+  mn_pooling pooling;         /* which of its vectors counts: the mean, where nothing is said */
+  int64_t most;               /* tokens of a text; 0: as many as the model reads */
+  char *fault;                /* why no vector is made; NULL: one is */
+} mn_sentences;
+
 typedef struct mn_bundle {
   mn_checkpoint_form form;
   mn_backend *backend;
@@ -28,6 +34,7 @@ typedef struct mn_bundle {
   mn_tokenizer *tokenizer; /* NULL: the model was trained on token ids, or its tokenizer is not there or cannot be read */
   char *no_tokenizer;      /* of a checkpoint: why it cannot be read; NULL: it is not there, or can */
   mn_speech speech;
+  mn_sentences sentences;
 } mn_bundle;
 
 /* path: a MODEL of any form. backend: by name (backend.h); NULL: the usual one. threads 0: all. A tokenizer with more tokens than the

@@ -258,8 +258,8 @@ static mn_status write_hf(mn_converting *job, const char *dir) {
 
 /* Takes away what was written. */
 static void take_back(const mn_converting *job, const char *to) {
-  static const char *const names[] = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json",
-                                      "generation_config.json"};
+  static const char *const names[] = {"model.safetensors",      "config.json",  "tokenizer.json",       "tokenizer_config.json",
+                                      "generation_config.json", "modules.json", "1_Pooling/config.json"};
   char *why = mn_strdup(mn_message());
   if (job->form == MN_FORM_GGUF) (void)mn_file_remove(to);
   for (size_t i = 0; job->form == MN_FORM_HF && i < sizeof names / sizeof *names; i++) {
@@ -267,6 +267,9 @@ static void take_back(const mn_converting *job, const char *to) {
     if (path) (void)mn_file_remove(path);
     free(path);
   }
+  char *folder = job->form == MN_FORM_HF ? mn_path_join(to, "1_Pooling") : NULL;
+  if (folder) (void)rmdir(folder);
+  free(folder);
   if (why) mn_fail(MN_ERR_INTERNAL, "%s", why); /* the message stays that of the fault */
   free(why);
 }

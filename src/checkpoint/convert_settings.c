@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "checkpoint/say.h"
+#include "checkpoint/sentences.h"
 #include "checkpoint/speech.h"
 #include "format/json.h"
 #include "format/tokenizer_gguf.h"
@@ -184,6 +185,21 @@ mn_status mn_convert_own_metadata(const mn_converting *job, mn_gguf_writer *w) {
   return status == MN_OK ? put_tokenizer(job, w, false) : status;
 }
 
+static bool is_encoder(const mn_converting *job) { return !strcmp(job->model->def->name, "encoder"); }
+
+/* Of an encoder: which of its vectors counts. What GGUF has no word for is refused. */
+static mn_status put_pooling(const mn_converting *job, mn_gguf_writer *w, const char *word) {
+  mn_sentences s = {0};
+  char key[96];
+  if (!is_encoder(job)) return MN_OK;
+  snprintf(key, sizeof key, "%s.pooling_type", word);
+  mn_status status = mn_sentences_read_hf(job->path, &s);
+  if (status == MN_OK && s.fault) status = mn_fail(MN_ERR_UNSUPPORTED, "%s", s.fault);
+  if (status == MN_OK) status = mn_gguf_writer_u32(w, key, (uint32_t)mn_sentences_gguf(s.pooling));
+  mn_sentences_free(&s);
+  return status;
+}
+
 mn_status mn_convert_metadata(const mn_converting *job, mn_gguf_writer *w) {
   char word[64];
   if (!word_of(job->arch->gguf, word_number(job), word, sizeof word))
@@ -192,6 +208,7 @@ mn_status mn_convert_metadata(const mn_converting *job, mn_gguf_writer *w) {
   MN_TRY(mn_gguf_writer_string(w, "general.type", "model"));
   mn_status status = put_name(job, w);
   if (status == MN_OK) status = put_settings(job, w, word);
+  if (status == MN_OK) status = put_pooling(job, w, word);
   return status == MN_OK ? put_tokenizer(job, w, true) : status;
 }
 
@@ -280,6 +297,16 @@ static mn_status write_tokenizer(const mn_converting *job, const char *dir) {
   return write_json(dir, "generation_config.json", mn_keys_map(&ends));
 }
 
+static mn_status write_pooling(const mn_converting *job, const char *dir) {
+  mn_sentences s = {0};
+  if (!is_encoder(job)) return MN_OK;
+  mn_status status = mn_sentences_read_gguf(job->from->gguf, &s);
+  if (status == MN_OK && s.fault) status = mn_fail(MN_ERR_UNSUPPORTED, "%s", s.fault);
+  if (status == MN_OK) status = mn_sentences_write_hf(dir, &s, job->model->config.d_model);
+  mn_sentences_free(&s);
+  return status;
+}
+
 mn_status mn_convert_config(const mn_converting *job, const char *dir) {
   const mn_settings *s = &job->settings;
   mn_keys k = {.arena = job->arena}, keys;
@@ -301,6 +328,7 @@ mn_status mn_convert_config(const mn_converting *job, const char *dir) {
       mn_keys_put(&k, s->seen[i].hf, shortest(job->arena, v));
   }
   MN_TRY(write_tokenizer(job, dir));
+  MN_TRY(write_pooling(job, dir));
   return write_json(dir, "config.json", mn_keys_map(&k));
 }
 

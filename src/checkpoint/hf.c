@@ -126,9 +126,12 @@ mn_status mn_checkpoint_open_hf(mn_checkpoint *c) {
   char *index = mn_path_join(c->path, "model.safetensors.index.json"), *pickle = mn_path_join(c->path, "pytorch_model.bin");
   mn_status status = config && single && index && pickle && (c->settings_path = mn_arena_strdup(c->arena, config)) ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_checkpoint_json(c->arena, config, &c->settings);
-  if (status == MN_OK && mn_file_exists(index)) {
+  const bool one = status == MN_OK && mn_file_exists(single), several = status == MN_OK && mn_file_exists(index);
+  if (one && several)
+    mn_log_write(MN_LOG_WARN, "%s: model.safetensors is read, and the shards of model.safetensors.index.json are not", c->path);
+  if (several && !one) {
     status = open_index(c, index);
-  } else if (status == MN_OK && mn_file_exists(single)) {
+  } else if (one) {
     c->shards = mn_arena_alloc(c->arena, sizeof *c->shards);
     status = c->shards ? open_shard(c, "model.safetensors") : MN_ERR_MEMORY;
   } else if (status == MN_OK) {

@@ -16,6 +16,7 @@ static mn_status read_beside(mn_arena *arena, const char *dir, const char *name,
   *out = NULL;
   mn_status status = path ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK && mn_file_exists(path)) status = mn_checkpoint_json(arena, path, out);
+  if (status == MN_OK && *out && (*out)->kind != MN_MAP) status = mn_fail(MN_ERR_FORMAT, "%s: must be a map of settings", path);
   free(path);
   return status;
 }

@@ -99,7 +99,9 @@ static mn_status work(embedding *e) {
   MN_TRY(mn_cli_precision(e->cli, "precision", false, &compute));
   MN_TRY(mn_bundle_open(e->cli->args[0], e->cli->backend, e->cli->threads, &e->bundle));
   MN_TRY(mn_bundle_need_tokenizer(&e->bundle, e->cli->args[0]));
-  MN_TRY(mn_embedder_new(e->bundle.model, e->bundle.params, compute, &e->embedder));
+  if (e->bundle.sentences.fault) return mn_fail(MN_ERR_UNSUPPORTED, "%s", e->bundle.sentences.fault);
+  const mn_embedder_config c = {e->bundle.model, e->bundle.params, compute, e->bundle.sentences.pooling, e->bundle.sentences.most};
+  MN_TRY(mn_embedder_new(&c, &e->embedder));
   e->width = mn_embedder_width(e->embedder);
   MN_TRY(read_texts(e));
   MN_TRY(make_vectors(e));

@@ -108,6 +108,17 @@ static mn_status cut(mn_csv *c, size_t n) {
   return MN_OK;
 }
 
+/* Decimal only: strtod also takes "inf", "nan" and hexadecimal. */
+static bool read_number(const char *s, double *out) {
+  char *end;
+  while (*s == ' ' || *s == '\t') s++;
+  if (!*s || strspn(s, "+-.0123456789eE \t") != strlen(s)) return false;
+  *out = strtod(s, &end);
+  if (end == s) return false;
+  while (*end == ' ' || *end == '\t') end++;
+  return !*end && isfinite(*out);
+}
+
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 /* Two columns of one name could not be told apart. Nameless ones may be several. */
@@ -124,6 +135,21 @@ static mn_status check_names(const mn_csv *c) {
   return status;
 }
 
+static bool is_value(const char *s) { return strspn(s, "+-.") < 2 && s[strspn(s, "+-.")] >= '0' && s[strspn(s, "+-.")] <= '9'; }
+
+/* A first line of values, a number with a point among them, would be lost as names. */
+static mn_status check_header(const mn_csv *c) {
+  bool point = false;
+  double x;
+  for (int i = 0; i < c->columns; i++) {
+    if (!is_value(c->cells[i])) return MN_OK;
+    point = point || (strchr(c->cells[i], '.') && read_number(c->cells[i], &x));
+  }
+  if (!point) return MN_OK; /* columns may be called by whole numbers */
+  return mn_fail(MN_ERR_FORMAT, "%s:%lld: the first line should name the columns, and holds values; put names there, or say header: false",
+                 c->name, (long long)c->line[0]);
+}
+
 mn_status mn_csv_parse(const char *name, const char *text, size_t n, bool header, mn_csv **out) {
   *out = NULL;
   mn_csv *c = mn_calloc(1, sizeof *c);
@@ -136,6 +162,7 @@ mn_status mn_csv_parse(const char *name, const char *text, size_t n, bool header
     memcpy(c->text, text, n);
     c->text[n] = c->text[n + 1] = 0;
     status = cut(c, n);
+    if (status == MN_OK && header) status = check_header(c);
     if (status == MN_OK && header) status = check_names(c);
   }
   if (status != MN_OK) mn_csv_free(c);
@@ -179,17 +206,6 @@ int mn_csv_find(const mn_csv *c, const char *name) {
 }
 
 const char *mn_csv_text(const mn_csv *c, int64_t row, int column) { return c->cells[(row + c->header) * c->columns + column]; }
-
-/* Decimal only: strtod also takes "inf", "nan" and hexadecimal. */
-static bool read_number(const char *s, double *out) {
-  char *end;
-  while (*s == ' ' || *s == '\t') s++;
-  if (!*s || strspn(s, "+-.0123456789eE \t") != strlen(s)) return false;
-  *out = strtod(s, &end);
-  if (end == s) return false;
-  while (*end == ' ' || *end == '\t') end++;
-  return !*end && isfinite(*out);
-}
 
 bool mn_csv_is_number(const mn_csv *c, int64_t row, int column) {
   double x;

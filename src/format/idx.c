@@ -43,9 +43,11 @@ static mn_status take(reader *r, void *out, size_t n, size_t *got) {
     size_t made = piece - r->z.avail_out;
     *got += made;
     r->ended = rc == Z_STREAM_END;
+    if (r->ended && r->z.avail_in > 1 && r->z.next_in[0] == 0x1f && r->z.next_in[1] == 0x8b) /* another member (RFC 1952, 2.2) */
+      r->ended = inflateReset(&r->z) != Z_OK;
     if (rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR)
       return mn_fail(MN_ERR_FORMAT, "%s: the compressed data is damaged (%s)", r->name, r->z.msg ? r->z.msg : "no gzip");
-    if (rc == Z_BUF_ERROR || (!made && !r->ended)) break; /* the file ends here */
+    if (rc == Z_BUF_ERROR || (!made && rc != Z_STREAM_END)) break; /* the file ends here */
     MN_TRY(mn_stop_check("a file was unpacked"));
   }
   return MN_OK;

@@ -14,6 +14,7 @@ struct mn_embedder {
   const mn_model *model;
   mn_program *program;
   int64_t width, most;
+  mn_pooling pooling;
 };
 
 static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
@@ -30,7 +31,7 @@ static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *pa
 static mn_status check(mn_embedder *e) {
   const mn_model *m = e->model;
   const mn_port *hidden = mn_model_output(m, "hidden");
-  if (!hidden || !m->inputs->name || strcmp(m->inputs->name, "tokens") || !mn_model_input(m, "length"))
+  if (!hidden || !m->inputs->name || strcmp(m->inputs->name, "tokens") || !mn_model_input(m, "length") || mn_model_check_stream(m) == MN_OK)
     return mn_fail(MN_ERR_CONFIG, "a model of type %s makes no vectors of texts: an encoder of tokens does", m->def->name);
   e->width = m->config.d_model;
   e->most = m->config.positions == MN_POSITIONS_LEARNED ? m->config.max_positions : MOST_TOKENS;
@@ -39,14 +40,17 @@ static mn_status check(mn_embedder *e) {
   return MN_OK;
 }
 
-mn_status mn_embedder_new(const mn_model *model, const mn_params *params, mn_dtype compute, mn_embedder **out) {
+mn_status mn_embedder_new(const mn_embedder_config *config, mn_embedder **out) {
+  const mn_params *params = config->params;
   mn_embedder *e = *out = mn_calloc(1, sizeof *e);
   if (!e) return MN_ERR_MEMORY;
-  e->model = model;
+  e->model = config->model;
+  e->pooling = config->pooling;
   mn_status status = check(e);
+  if (config->most > 0 && config->most < e->most) e->most = config->most;
   const mn_program_config c = {.backend = params->backend,
                                .params = params,
-                               .build = {.param = params->dtype, .compute = compute == MN_BF16 ? MN_BF16 : params->dtype},
+                               .build = {.param = params->dtype, .compute = config->compute == MN_BF16 ? MN_BF16 : params->dtype},
                                .builder = build,
                                .ctx = e,
                                .settled = true};
@@ -67,14 +71,15 @@ int64_t mn_embedder_width(const mn_embedder *e) { return e->width; }
 int64_t mn_embedder_most(const mn_embedder *e) { return e->most; }
 
 /* h [T, D], the first n of which count. */
-static mn_status pool(const float *h, int64_t n, int64_t D, float *out) {
+static mn_status pool(mn_pooling how, const float *h, int64_t n, int64_t D, float *out) {
   const int64_t bad = mn_first_not_finite(MN_F32, h, n * D);
   double squares = 0;
   if (bad >= 0) return mn_fail(MN_ERR_NUMERIC, "what the model says of token %lld is not a number", (long long)(bad / D));
   for (int64_t d = 0; d < D; d++) {
+    const int64_t first = how == MN_POOL_LAST ? n - 1 : 0, end = how == MN_POOL_FIRST ? 1 : n;
     double sum = 0;
-    for (int64_t t = 0; t < n; t++) sum += (double)h[t * D + d];
-    out[d] = (float)(sum / (double)n);
+    for (int64_t t = first; t < end; t++) sum += (double)h[t * D + d];
+    out[d] = (float)(sum / (double)(end - first));
     squares += (double)out[d] * (double)out[d];
   }
   const double norm = sqrt(squares);
@@ -100,7 +105,7 @@ static mn_status run(mn_embedder *e, int64_t B, int64_t T, int64_t rows, const i
     if (status == MN_OK) status = mn_routine_run(r, NULL);
     for (int64_t b = 0; b < rows && status == MN_OK; b++) {
       status = mn_routine_get(r, 0, b * T * e->width, T * e->width, h);
-      if (status == MN_OK) status = pool(h, counts[b], e->width, out + order[b] * e->width);
+      if (status == MN_OK) status = pool(e->pooling, h, counts[b], e->width, out + order[b] * e->width);
     }
     mn_program_leave(e->program);
   }

@@ -328,6 +328,13 @@ static mn_status open_shelf(mn_server *s) {
   return mn_shelf_new(&shelf, &s->shelf);
 }
 
+static mn_status open_embedder(mn_server *s) {
+  const mn_bundle *b = s->config.bundle;
+  if (b->sentences.fault) return mn_fail(MN_ERR_UNSUPPORTED, "%s", b->sentences.fault);
+  return mn_embedder_new(&(mn_embedder_config){b->model, b->params, s->config.compute, b->sentences.pooling, b->sentences.most},
+                         &s->embedder);
+}
+
 static mn_status open_server(mn_server *s) {
   const mn_server_config *c = &s->config;
   s->headers =
@@ -350,7 +357,7 @@ static mn_status open_server(mn_server *s) {
                                    .state_bytes = c->state_bytes};
   MN_TRY(mn_batcher_new(&batch, &s->batcher));
   if (text) MN_TRY(open_shelf(s));
-  else MN_TRY(mn_embedder_new(c->bundle->model, c->bundle->params, c->compute, &s->embedder));
+  else MN_TRY(open_embedder(s));
   const mn_web_config web = {.host = c->host,
                              .port = c->port,
                              .tls_cert = c->tls_cert,
