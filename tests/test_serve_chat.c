@@ -314,10 +314,28 @@ static void an_answer_stays_as_it_was_said(void) {
   CHECK(server_end(&server) == 0, "not well");
 }
 
+/* What lies in the folder and is no session, or is damaged: a directory is none; of a file that cannot be read it is said why. */
+static void what_is_no_session_is_told(void) {
+  CHECK(sh("mkdir kept/folder.safetensors") == 0, "%s", out);
+  CHECK_OK(mn_file_write("kept/junk.safetensors", "none", 4));
+  CHECK(sh("cp talks/model.safetensors kept/model.safetensors") == 0, "%s", out);
+  CHECK(http_get("/sessions") == 200 && !strstr(http_reply, "folder") && http_times("\"object\": \"session\"") == 4 &&
+            http_times("\"error\": \"") == 2 && strstr(http_reply, "kept/junk.safetensors: 4 bytes are too few"),
+        "%s", http_reply);
+  CHECK(http_get("/sessions/folder") == 404, "%s", http_reply);
+  CHECK(http_get("/sessions/junk") == 400 && strstr(http_reply, "kept/junk.safetensors: 4 bytes are too few"), "%s", http_reply);
+  CHECK(http_get("/sessions/model") == 400 && strstr(http_reply, "is no conversation"), "%s", http_reply);
+  CHECK(http_ask("DELETE", "/sessions/junk", "", "") == 200 && http_get("/sessions/junk") == 404, "%s", http_reply);
+  CHECK(http_ask("DELETE", "/sessions/model", "", "") == 200 && http_ask("DELETE", "/sessions/folder", "", "") == 404, "%s", http_reply);
+}
+
 static void a_session_outlives_the_server(void) {
   char one[64], two[64];
   CHECK(server_begin(&server, "talks --sessions kept"), "no server");
-  CHECK(http_get("/sessions") == 200 && http_times("\"object\": \"session\"") == 2, "%s", http_reply);
+  CHECK(http_get("/sessions") == 200 && http_times("\"object\": \"session\"") == 2 && http_times("\"parent\": \"anna\"") == 1 &&
+            http_times("\"in_memory\": false") == 2,
+        "a fork is one before anybody opens it: %s", http_reply);
+  what_is_no_session_is_told();
   say("carla", "a", one);
   CHECK(http_number("cached_tokens") > 8, "%s", http_reply);
   say("anna", "a", two);

@@ -79,5 +79,7 @@ mn_status mn_conversation_save(mn_conversation *c, const char *path, const char 
  * precision, that was cut, changed, or has no checksums is refused. note: the note is appended; may be NULL. */
 mn_status mn_conversation_open(const mn_model *model, const mn_params *params, const mn_session_config *session,
                                const mn_conversation_config *config, const char *path, mn_text *note, mn_conversation **out);
+/* The note of a file alone, appended: of its header what stands there is looked at, and of the rest nothing. */
+mn_status mn_conversation_note(const char *path, mn_text *note);
 
 #endif

@@ -106,11 +106,17 @@ static mn_status take(void *ctx, size_t offset, size_t n, const void *bytes) {
   return p->backend->upload(p->backend, p->data + offset, bytes, n);
 }
 
-static mn_status check_meta(mn_conversation *c, const mn_st *st) {
-  const char *path = mn_st_path(st), *is = mn_st_meta(st, "format"), *model = mn_st_meta(st, "model"), *mine;
+static mn_status check_format(const mn_st *st) {
+  const char *path = mn_st_path(st), *is = mn_st_meta(st, "format");
   if (!is || strcmp(is, format) != 0)
     return mn_fail(MN_ERR_FORMAT, "%s is no conversation of this version (its metadata says %s)", path, is ? is : "nothing");
   if (!mn_st_checksum(st)) return mn_fail(MN_ERR_FORMAT, "%s has lost its checksums: it was changed after it was saved", path);
+  return MN_OK;
+}
+
+static mn_status check_meta(mn_conversation *c, const mn_st *st) {
+  const char *path = mn_st_path(st), *model = mn_st_meta(st, "model"), *mine;
+  MN_TRY(check_format(st));
   MN_TRY(mn_session_fingerprint(c->session, &mine));
   if (!model || strcmp(model, mine) != 0)
     return mn_fail(MN_ERR_CONFIG, "%s was saved with another model (fingerprint %s; this model is %s)", path, model ? model : "missing",
@@ -214,6 +220,20 @@ static mn_status read_all(mn_conversation *c, const mn_st *st, mn_arena *arena) 
   return MN_OK;
 }
 
+static mn_status add_note(const mn_st *st, mn_text *note) {
+  if (mn_st_meta(st, "note")) mn_text_add(note, mn_st_meta(st, "note"));
+  return mn_text_status(note);
+}
+
+mn_status mn_conversation_note(const char *path, mn_text *note) {
+  mn_st *st;
+  MN_TRY(mn_st_open(path, &st));
+  mn_status status = check_format(st);
+  if (status == MN_OK) status = add_note(st, note);
+  mn_st_close(st);
+  return status;
+}
+
 mn_status mn_conversation_open(const mn_model *model, const mn_params *params, const mn_session_config *session,
                                const mn_conversation_config *config, const char *path, mn_text *note, mn_conversation **out) {
   mn_st *st;
@@ -224,10 +244,7 @@ mn_status mn_conversation_open(const mn_model *model, const mn_params *params, c
   mn_status status = arena ? mn_conversation_new(model, params, session, config, &c) : MN_ERR_MEMORY;
   if (status == MN_OK) status = read_all(c, st, arena);
   if (status == MN_OK) status = mn_st_intact(st);
-  if (status == MN_OK && note && mn_st_meta(st, "note")) {
-    mn_text_add(note, mn_st_meta(st, "note"));
-    status = mn_text_status(note);
-  }
+  if (status == MN_OK && note) status = add_note(st, note);
   mn_arena_free(arena);
   mn_st_close(st);
   if (status == MN_OK) *out = c;

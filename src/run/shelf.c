@@ -10,7 +10,6 @@
 
 #include "base/dir.h"
 #include "base/file.h"
-#include "format/safetensors.h"
 
 static const char ending[] = ".safetensors";
 
@@ -77,9 +76,15 @@ static mn_status path_of(const mn_shelf *s, uint64_t owner, const char *name, ch
   return *out || !s->folder ? MN_OK : MN_ERR_MEMORY;
 }
 
+/* A directory of that name is no conversation. */
+static bool is_file(const char *path) {
+  mn_file_info info;
+  return path && mn_file_stat(path, &info) == MN_OK && info.is_regular;
+}
+
 static bool is_there(const mn_shelf *s, uint64_t owner, const char *name) {
   char *path = NULL;
-  const bool there = find(s, owner, name) || (path_of(s, owner, name, &path) == MN_OK && path && mn_file_exists(path));
+  const bool there = find(s, owner, name) || (path_of(s, owner, name, &path) == MN_OK && is_file(path));
   free(path);
   return there;
 }
@@ -280,13 +285,10 @@ mn_status mn_shelf_note(mn_shelf *s, uint64_t owner, const char *name, mn_text *
   pthread_mutex_unlock(&s->lock);
   if (e || !s->folder) return mn_text_status(out);
   char *path = NULL;
-  mn_st *st = NULL;
   MN_TRY(path_of(s, owner, name, &path));
-  mn_status status = mn_file_exists(path) ? mn_st_open(path, &st) : MN_OK;
-  if (st && mn_st_meta(st, "note")) mn_text_add(out, mn_st_meta(st, "note"));
-  mn_st_close(st);
+  const mn_status status = mn_file_exists(path) ? mn_conversation_note(path, out) : MN_OK;
   free(path);
-  return status == MN_OK ? mn_text_status(out) : status;
+  return status;
 }
 
 mn_status mn_shelf_tokens(mn_shelf *s, uint64_t owner, const char *name, mn_ids *out) {
@@ -435,7 +437,9 @@ static size_t list_files(const mn_shelf *s, char ***names, mn_status *status) {
   if (*status == MN_OK && kind == MN_PATH_DIR) *status = mn_dir_list(s->folder, names, &n);
   for (size_t i = 0; *names && i < n; i++) {
     const size_t length = strlen((*names)[i]), at = length > sizeof ending - 1 ? length - (sizeof ending - 1) : 0;
-    (*names)[i][at && (*names)[i][0] != '.' && !strcmp((*names)[i] + at, ending) ? at : 0] = 0;
+    char *path = at && (*names)[i][0] != '.' && !strcmp((*names)[i] + at, ending) ? mn_path_join(s->folder, (*names)[i]) : NULL;
+    (*names)[i][is_file(path) ? at : 0] = 0;
+    free(path);
   }
   return n;
 }

@@ -1,5 +1,5 @@
 /* sessions.c - the endpoints of kept sessions: a list of them, one of them, fork, roll back, save, delete. The worker does each between two
- * steps of the batch, as it owns all streams. */
+ * steps of the batch, as it owns all streams; but for the list, which opens files: that is a reader's. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,7 +31,7 @@ static void failed(errand *e, mn_status status, int http) {
 /* Also of another's. */
 static void refuse_unknown(errand *e) { mn_refuse(&e->why, 404, "session_id", "session_not_found", "there is no session '%s'", e->name); }
 
-/* ---- looking ---- in the worker */
+/* ---- looking ---- in the worker, or in a reader */
 typedef struct entries {
   mn_shelf_entry *list;
   size_t n, cap;
@@ -54,13 +54,15 @@ static void collect(void *ctx, const mn_shelf_entry *e) {
   else all->list[all->n] = *e, all->list[all->n++].name = name;
 }
 
-/* Its parent and messages, as far as they are in memory: a list opens no files. */
+/* Of its note the parent and the messages; of a file that cannot be read why that is. */
 static void describe(errand *e, const mn_shelf_entry *s, bool whole) {
   mn_text note = {0};
   mn_arena *arena = mn_arena_new();
   const mn_value *root = NULL;
-  if (arena && (whole || s->in_memory) && mn_shelf_note(e->server->shelf, e->owner, s->name, &note) == MN_OK && note.len)
-    if (mn_json_parse(arena, "note", note.data, note.len, &root) != MN_OK) root = NULL;
+  mn_status status = arena ? mn_shelf_note(e->server->shelf, e->owner, s->name, &note) : MN_ERR_MEMORY;
+  if (status == MN_OK && note.len) status = mn_json_parse(arena, "note", note.data, note.len, &root);
+  char *fault = status == MN_OK ? NULL : mn_strdup(mn_message());
+  if (whole) failed(e, status, 0);
   const mn_value *parent = mn_value_get(root, "parent"), *messages = mn_value_get(root, "messages");
   mn_text_add(&e->out, "{\"id\": ");
   mn_json_quote(&e->out, s->name);
@@ -75,7 +77,9 @@ static void describe(errand *e, const mn_shelf_entry *s, bool whole) {
     mn_text_add(&e->out, ", \"messages\": ");
     if (!messages || mn_value_to_json(messages, 0, &e->out) != MN_OK) mn_text_add(&e->out, "[]");
   } else if (messages && messages->kind == MN_LIST) mn_text_addf(&e->out, ", \"messages\": %zu", messages->count);
+  if (fault) mn_text_add(&e->out, ", \"error\": "), mn_answer_quote(&e->out, fault, strlen(fault));
   mn_text_add(&e->out, "}");
+  free(fault);
   mn_text_free(&note);
   mn_arena_free(arena);
 }
@@ -186,6 +190,18 @@ static void fork_it(errand *e) {
   mn_text_free(&note), mn_text_free(&born);
 }
 
+/* Also what cannot be read. */
+static void remove_it(errand *e) {
+  uint64_t holder;
+  if (!mn_shelf_has(e->server->shelf, e->owner, e->name, &holder)) {
+    refuse_unknown(e);
+    return;
+  }
+  const mn_status status = mn_shelf_remove(e->server->shelf, e->owner, e->name);
+  failed(e, status, status == MN_ERR_CONFIG ? 409 : 0);
+  if (!e->why.status) mn_text_addf(&e->out, "{\"id\": \"%s\", \"object\": \"session\", \"deleted\": true}\n", e->name);
+}
+
 static void done(void *arg);
 static void work(void *arg) {
   errand *e = arg;
@@ -205,11 +221,7 @@ static void work(void *arg) {
     if (take(e, &c, &note)) give(e, e->name, c, &note);
     break;
   case REMOVE:
-    if (take(e, &c, &note)) {
-      give(e, e->name, c, &note);
-      failed(e, mn_shelf_remove(e->server->shelf, e->owner, e->name), 0);
-      if (!e->why.status) mn_text_addf(&e->out, "{\"id\": \"%s\", \"object\": \"session\", \"deleted\": true}\n", e->name);
-    }
+    remove_it(e);
     break;
   }
   mn_text_free(&note);
@@ -350,11 +362,14 @@ void mn_serve_sessions(mn_server *s, const mn_request *r) {
   bool fine =
       s->shelf ? understand(r, e, &why) : mn_refuse(&why, 400, NULL, "unsupported_model", "this model makes no text: it has no sessions");
   if (fine) mn_exchange_on_leave(r->x, left, e);
-  if (fine && mn_batcher_call(s->batcher, work, e) == MN_OK) {
+  bool full = false;
+  if (fine && (e->what == LIST ? mn_readers_ask(s->readers, work, e, &full) : mn_batcher_call(s->batcher, work, e)) == MN_OK) {
     s->errands++;
     return;
   }
   if (fine) mn_exchange_on_leave(r->x, NULL, NULL), mn_refuse(&why, 503, NULL, NULL, "the server is out of memory");
+  if (full) mn_refuse(&why, 429, NULL, "queue_full", "the server is busy: %s; try again later", mn_message());
+  if (full) s->metrics.refused++, mn_exchange_header(r->x, "Retry-After", "1");
   free(e);
   mn_serve_refuse(r->x, &why);
 }
