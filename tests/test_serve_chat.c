@@ -275,7 +275,7 @@ static void a_session_goes_on(void) {
         http_reply);
   /* a fork goes its own way; one that is rolled back says the same again */
   CHECK(http_post("/sessions/anna/fork", "{\"to\": \"carla\"}") == 200 && strstr(http_reply, "\"parent\": \"anna\""), "%s", http_reply);
-  CHECK(http_post("/sessions/anna/fork", "{\"to\": \"carla\"}") == 409, "%s", http_reply);
+  CHECK(http_post("/sessions/anna/fork", "{\"to\": \"carla\"}") == 409 && strstr(http_reply, "\"param\": \"to\""), "%s", http_reply);
   CHECK(http_post("/sessions/carla/rollback", "{\"messages\": 99}") == 400 && strstr(http_reply, "session 'carla' has "), "%s", http_reply);
   CHECK(http_post("/sessions/carla/rollback", "{\"messages\": 2}") == 200 && http_times("\"role\": ") == 2, "%s", http_reply);
   say("carla", "b", whole);

@@ -140,6 +140,12 @@ static bool wrong(const reader *r, const char *key, const mn_value *v, const cha
   return mn_refuse(r->why, 400, key, "invalid_type", "'%s' is %s; it must be %s", key, mn_value_show(v, shown), expected);
 }
 
+/* "prompt.2": what the i-th of a list is called. */
+static const char *item(const reader *r, const char *key, size_t i) {
+  const char *name = mn_arena_format(r->arena, "%s.%zu", key, i);
+  return name ? name : key;
+}
+
 static bool read_bool(const reader *r, const char *key, bool *out) {
   const mn_value *v = given(r->map, key);
   if (v && v->kind != MN_BOOLEAN) return wrong(r, key, v, "true or false");
@@ -181,10 +187,10 @@ static bool read_ids(const reader *r, const char *key, const mn_value *list, mn_
   if (!ids) return no_memory(r->why);
   for (size_t i = 0; i < list->count; i++) {
     const mn_value *v = list->as.items[i];
-    if (v->kind != MN_INTEGER) return wrong(r, key, v, "a token id, beside others");
+    if (v->kind != MN_INTEGER) return wrong(r, item(r, key, i), v, "a token id, beside others");
     if (v->as.integer < 0 || v->as.integer >= r->limits->vocab_size)
-      return mn_refuse(r->why, 400, key, "invalid_value", "'%s' has the token %lld; this model has tokens from 0 to %lld", key,
-                       (long long)v->as.integer, (long long)r->limits->vocab_size - 1);
+      return mn_refuse(r->why, 400, item(r, key, i), "invalid_value", "'%s' is the token %lld; this model has tokens from 0 to %lld",
+                       item(r, key, i), (long long)v->as.integer, (long long)r->limits->vocab_size - 1);
     ids[i] = (int32_t)v->as.integer;
   }
   *out = (mn_ask_prompt){.ids = ids, .n_ids = (int64_t)list->count};
@@ -211,7 +217,7 @@ static bool read_prompts(const reader *r, const char *key) {
   mn_ask_prompt *p = mn_arena_alloc(r->arena, n * sizeof *p);
   if (!p) return no_memory(r->why);
   for (size_t i = 0; i < n; i++)
-    if (!read_prompt(r, key, several ? v->as.items[i] : v, &p[i])) return false;
+    if (!read_prompt(r, several ? item(r, key, i) : key, several ? v->as.items[i] : v, &p[i])) return false;
   r->out->prompts = p;
   r->out->n_prompts = (int64_t)n;
   return true;
@@ -229,8 +235,9 @@ static bool read_stops(const reader *r) {
   if (!stops) return no_memory(r->why);
   for (size_t i = 0; i < n; i++) {
     const mn_value *s = v->kind == MN_LIST ? v->as.items[i] : v;
-    if (s->kind != MN_TEXT) return wrong(r, "stop", s, "a text");
-    if (!s->count) return mn_refuse(r->why, 400, "stop", "invalid_value", "'stop' has an empty text, which everything holds");
+    const char *name = v->kind == MN_LIST ? item(r, "stop", i) : "stop";
+    if (s->kind != MN_TEXT) return wrong(r, name, s, "a text");
+    if (!s->count) return mn_refuse(r->why, 400, name, "invalid_value", "'%s' is an empty text, which everything holds", name);
     stops[i] = s->as.text;
   }
   r->out->manner.stops = stops;

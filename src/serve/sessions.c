@@ -182,6 +182,8 @@ static void fork_it(errand *e) {
   mn_conversation *c = NULL;
   uint64_t holder;
   if (!mn_shelf_has(e->server->shelf, e->owner, e->name, &holder)) refuse_unknown(e);
+  else if (mn_shelf_has(e->server->shelf, e->owner, e->to, &holder))
+    mn_refuse(&e->why, 409, "to", "session_exists", "there is a session '%s' already: choose another name", e->to);
   else failed(e, mn_shelf_fork(e->server->shelf, e->owner, e->name, e->to), 409);
   if (!e->why.status) failed(e, mn_shelf_note(e->server->shelf, e->owner, e->name, &note), 0);
   if (!e->why.status) failed(e, mn_kept_cut_note(note.data ? note.data : "", INT64_MAX, e->name, &born), 0);

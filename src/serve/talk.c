@@ -121,14 +121,16 @@ static const char *session_key(const mn_ask *a) { return a->previous ? "previous
 
 static bool encode(mn_talk *t, int64_t i, mn_refusal *why) {
   const mn_ask_prompt *p = &t->ask.prompts[i];
-  const char *key = prompt_key(&t->ask);
+  char key[32];
+  if (t->ask.n_prompts > 1) snprintf(key, sizeof key, "%s.%lld", prompt_key(&t->ask), (long long)i);
+  else snprintf(key, sizeof key, "%s", prompt_key(&t->ask));
   mn_ids *ids = &t->parts[i].ids;
   const int64_t context = mn_batcher_context(t->server->batcher);
   mn_status status = MN_OK;
   for (int64_t k = 0; p->ids && k < p->n_ids && status == MN_OK; k++) status = mn_ids_add(ids, p->ids[k]);
   if (!p->ids) status = mn_tokenizer_encode(t->server->config.bundle->tokenizer, p->text, p->n, MN_ENCODE_TEMPLATE, ids);
   if (status != MN_OK) return mn_refuse(why, mn_serve_http_status(status), key, NULL, "%s", mn_message());
-  if (!ids->len) return mn_refuse(why, 400, key, "invalid_value", "the prompt is empty: there is nothing to go on from");
+  if (!ids->len) return mn_refuse(why, 400, key, "invalid_value", "'%s' is empty: there is nothing to go on from", key);
   const int64_t wanted = t->ask.manner.most > 0 ? t->ask.manner.most : 1;
   if ((int64_t)ids->len > context)
     return mn_refuse(why, 400, key, "context_length_exceeded", "this model's context is %lld tokens, and the prompt has %zu",
