@@ -248,6 +248,9 @@ mn_status mn_regex_compile(const char *name, const char *pattern, size_t n, bool
   mn_regex *re = mn_calloc(1, sizeof *re);
   mn_rnode *tree = NULL;
   mn_status status = re && (re->arena = mn_arena_new()) ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK &&
+      (!(re->name = mn_arena_strdup(re->arena, name)) || !(re->pattern = mn_arena_format(re->arena, "%.*s", (int)n, pattern))))
+    status = MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_regex_parse(name, re->arena, pattern, n, literal, &tree);
   compiler c = {name, re};
   if (status == MN_OK) status = compile(&c, tree);

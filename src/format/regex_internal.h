@@ -1,5 +1,5 @@
 /* regex_internal.h - what the reader of patterns (regex_parse.c), their translation (regex_compile.c) and the matcher
- * (regex_match.c) share. */
+ * (regex_match.c, regex_memo.c) share. */
 #ifndef MN_REGEX_INTERNAL_H
 #define MN_REGEX_INTERNAL_H
 
@@ -64,6 +64,7 @@ typedef struct mn_rop {
 
 struct mn_regex {
   mn_arena *arena;
+  const char *name, *pattern; /* for messages */
   mn_rop *code;
   size_t n, cap;
   bool first[256]; /* can a match begin with this byte? */
@@ -71,8 +72,37 @@ struct mn_regex {
 };
 
 typedef struct mn_regex_try { /* what is tried next when the current way fails */
-  uint32_t pc, mask;          /* of ALT: the alternatives that are left */
-  size_t at, low;             /* a SPAN gives back characters from `at` down to `low`; lazy: takes more, `mask` of them */
+  uint32_t pc, mask;          /* of ALT: the alternatives that are left; pc + TRY_ALL_FAILED: nothing, but pc has failed at `at` */
+  size_t at, low;             /* a SPAN gives back characters from `at` down to `low`; lazy: takes more from `low` on, `mask` of them */
+  size_t high;                /* of a SPAN: where its characters end; NOWHERE: not known */
 } mn_regex_try;
+#define TRY_ALL_FAILED (1u << 31)
+#define NOWHERE        ((size_t)-1)
+
+/* ---- what is known to fail (regex_memo.c) ---- */
+/* A state is an instruction and a place. Without captures and back references its failing depends on nothing else, so one that has
+ * failed once need not be tried again in the same search. Kept are states that choose, 64 places of an instruction in a word. The
+ * ways out of a SPAN without an upper limit are kept as one interval: characters of its set run from `begin` up to `high`, and
+ * all ways out from `lo` to `high` have failed. */
+typedef struct mn_regex_run {
+  uint64_t search;        /* of which search it is */
+  size_t begin, high, lo; /* lo > high: none has failed */
+} mn_regex_run;
+typedef struct mn_regex_memo {
+  struct mn_regex_cell {
+    uint64_t key, value; /* key 0: empty */
+  } * cell;
+  size_t n, cap;
+  mn_regex_run *run; /* (n_runs) of the last place of each SPAN; those of others lie in the table */
+  size_t n_runs;
+  uint64_t search;
+  size_t far; /* nothing is known of places behind it */
+} mn_regex_memo;
+bool mn_memo_begin(mn_matcher *m, const mn_regex *re); /* false: out of memory, in m->status; so the others. What is full forgets */
+void mn_memo_end(mn_matcher *m);
+void mn_memo_free(mn_matcher *m);
+bool mn_memo_has_failed(const mn_matcher *m, uint32_t pc, size_t at);
+bool mn_memo_fail(mn_matcher *m, uint32_t pc, size_t at);
+mn_regex_run *mn_memo_run(mn_matcher *m, uint32_t pc, size_t begin, size_t high); /* NULL: out of memory */
 
 #endif

@@ -178,8 +178,8 @@ static mn_status decoded_bytes(mn_tokenizer *tok) {
     token *t = &tok->tokens[id];
     if (!(t->flags & TOKEN_EXISTS)) continue;
     text.len = 0;
-    mn_decode_token(tok, id, false, false, &text);
-    status = mn_text_status(&text);
+    status = mn_decode_token(tok, id, false, false, &text);
+    if (status == MN_OK) status = mn_text_status(&text);
     if (status != MN_OK || (text.len == t->key_n && (!text.len || !memcmp(text.data, t->key, text.len)))) continue;
     char *bytes = mn_arena_alloc(tok->arena, text.len + 1);
     if (!bytes) status = MN_ERR_MEMORY;

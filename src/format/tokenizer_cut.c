@@ -94,8 +94,8 @@ static mn_status split(mn_encoder *e, int k, const char *s, size_t n, bool first
       checked = at;
       MN_TRY(mn_stop_check("tokenising"));
     }
-    mn_matcher_next(&e->match[k], st->regex, s, n, at, &begin, &end);
-    if (e->match[k].failed) return MN_ERR_MEMORY;
+    e->match[k].same_text = at > 0; /* and where a search was not sure it was the last */
+    MN_TRY(mn_matcher_next(&e->match[k], st->regex, s, n, at, &begin, &end));
     bool unsure = !last && (e->match[k].unsure != (size_t)-1 || begin == n);
     if (unsure) {
       gap = at;

@@ -26,18 +26,20 @@ static void replace_all(mn_text *t, const char *from, size_t from_n, const char 
   *t = out;
 }
 
-static void replace_matches(mn_text *t, const mn_decode_op *op) {
+static mn_status replace_matches(mn_text *t, const mn_decode_op *op) {
   mn_matcher m = {0};
   mn_text out = {0};
+  mn_status status = MN_OK;
   for (size_t at = 0, begin, end; at < t->len; at = end) {
-    mn_matcher_next(&m, op->regex, t->data, t->len, at, &begin, &end);
+    if ((status = mn_matcher_next(&m, op->regex, t->data, t->len, at, &begin, &end)) != MN_OK) break;
     mn_text_add_bytes(&out, t->data + at, begin - at);
     if (end > begin) mn_text_add_bytes(&out, op->to, op->to_n);
   }
-  out.failed |= t->failed || m.failed;
+  out.failed |= t->failed;
   mn_matcher_close(&m);
   mn_text_free(t);
   *t = out;
+  return status;
 }
 
 static void clean_up(mn_text *t) { /* as BERT's tokenizers write English */
@@ -71,17 +73,18 @@ static void strip(mn_text *t, const mn_decode_op *op) {
   t->len = end - begin;
 }
 
-void mn_decode_token(const mn_tokenizer *tok, int32_t id, bool first, bool last, mn_text *out) {
+mn_status mn_decode_token(const mn_tokenizer *tok, int32_t id, bool first, bool last, mn_text *out) {
   const token *t0 = &tok->tokens[id];
   mn_text t = {0};
   if (tok->join_by_space && !first) mn_text_add(&t, " ");
   if (tok->normal && tok->normal[id]) mn_text_add(&t, tok->normal[id]);
   else mn_text_add_bytes(&t, t0->key, t0->key_n);
-  for (int i = 0; i < tok->n_decode; i++) {
+  mn_status status = MN_OK;
+  for (int i = 0; i < tok->n_decode && status == MN_OK; i++) {
     const mn_decode_op *op = &tok->decode[i];
     switch (op->kind) {
     case DECODE_REPLACE:
-      if (op->regex) replace_matches(&t, op);
+      if (op->regex) status = replace_matches(&t, op);
       else replace_all(&t, op->from, op->from_n, op->to, op->to_n);
       break;
     case DECODE_METASPACE:
@@ -120,6 +123,7 @@ void mn_decode_token(const mn_tokenizer *tok, int32_t id, bool first, bool last,
   if (t.failed) out->failed = true;
   if (t.len) mn_text_add_bytes(out, t.data, t.len);
   mn_text_free(&t);
+  return status;
 }
 
 /* ---- one id after the other ---- */
@@ -158,28 +162,28 @@ static void give(mn_decoder *dec, const char *s, size_t n, sink put, void *ctx) 
   dec->tail = tail;
 }
 
-static void token_out(mn_decoder *dec, int32_t id, bool last, sink put, void *ctx) {
+static mn_status token_out(mn_decoder *dec, int32_t id, bool last, sink put, void *ctx) {
   const mn_tokenizer *tok = dec->tok;
   const token *t = &tok->tokens[id];
   bool first = !dec->begun;
   dec->begun = true;
   if (!(first && tok->decode_first) && !(last && tok->suffix_last)) {
     give(dec, t->bytes, t->n, put, ctx);
-    return;
+    return MN_OK;
   }
   mn_text text = {0};
-  mn_decode_token(tok, id, first, last, &text);
-  if (text.len) give(dec, text.data, text.len, put, ctx);
+  mn_status status = mn_decode_token(tok, id, first, last, &text);
+  if (status == MN_OK) status = mn_text_status(&text);
+  if (status == MN_OK && text.len) give(dec, text.data, text.len, put, ctx);
   mn_text_free(&text);
+  return status;
 }
 
-static void next_out(mn_decoder *dec, int32_t id, sink put, void *ctx) {
-  if (!dec->tok->suffix_last) {
-    token_out(dec, id, false, put, ctx);
-    return;
-  }
-  if (dec->waiting) token_out(dec, dec->waiting - 1, false, put, ctx); /* it was not the last */
+static mn_status next_out(mn_decoder *dec, int32_t id, sink put, void *ctx) {
+  if (!dec->tok->suffix_last) return token_out(dec, id, false, put, ctx);
+  if (dec->waiting) MN_TRY(token_out(dec, dec->waiting - 1, false, put, ctx)); /* it was not the last */
   dec->waiting = id + 1;
+  return MN_OK;
 }
 
 static void put_bytes(void *ctx, const char *s, size_t n) { mn_text_add_bytes(ctx, s, n); }
@@ -189,9 +193,9 @@ mn_status mn_tokenizer_decode(const mn_tokenizer *tok, const int32_t *ids, size_
   for (size_t i = 0; i < n; i++) {
     if (!exists(tok, ids[i]))
       return mn_fail(MN_ERR_ARG, "token id %d at position %zu does not exist in a vocabulary of %d", ids[i], i, tok->n_ids);
-    if (!skip_special || !(tok->tokens[ids[i]].flags & TOKEN_SPECIAL)) next_out(&dec, ids[i], put_bytes, out);
+    if (!skip_special || !(tok->tokens[ids[i]].flags & TOKEN_SPECIAL)) MN_TRY(next_out(&dec, ids[i], put_bytes, out));
   }
-  if (dec.waiting) token_out(&dec, dec.waiting - 1, true, put_bytes, out);
+  if (dec.waiting) MN_TRY(token_out(&dec, dec.waiting - 1, true, put_bytes, out));
   return mn_text_status(out);
 }
 
@@ -250,13 +254,13 @@ static void show_bytes(void *ctx, const char *s, size_t n) {
 mn_status mn_decoder_push(mn_decoder *dec, int32_t id, mn_text *out) {
   if (!exists(dec->tok, id)) return mn_fail(MN_ERR_ARG, "token id %d does not exist in a vocabulary of %d", id, dec->tok->n_ids);
   if (dec->skip_special && (dec->tok->tokens[id].flags & TOKEN_SPECIAL)) return MN_OK;
-  next_out(dec, id, show_bytes, &(shown){dec, out});
+  MN_TRY(next_out(dec, id, show_bytes, &(shown){dec, out}));
   return mn_text_status(out);
 }
 
 mn_status mn_decoder_finish(mn_decoder *dec, mn_text *out) {
-  if (dec->waiting) token_out(dec, dec->waiting - 1, true, show_bytes, &(shown){dec, out});
+  mn_status status = dec->waiting ? token_out(dec, dec->waiting - 1, true, show_bytes, &(shown){dec, out}) : MN_OK;
   if (dec->n_held) mn_text_add(out, replacement);
   *dec = (mn_decoder){.tok = dec->tok, .skip_special = dec->skip_special};
-  return mn_text_status(out);
+  return status == MN_OK ? mn_text_status(out) : status;
 }

@@ -231,7 +231,7 @@ static mn_status run_of_text(mn_encoder *e, const char *s, size_t n, unsigned fl
   for (size_t most = PART; *used < n || last;) {
     size_t left = n - *used, part = left, some;
     bool end = last && left <= most;
-    if (!end) part = mn_normalize_cut(tok, s + *used, left < most ? left : most);
+    if (!end) MN_TRY(mn_normalize_cut(tok, s + *used, left < most ? left : most, &part));
     if (!part && !end) { /* no place to cut: a longer part, or what comes later */
       if (left <= most && !last) return MN_OK;
       most *= 2;

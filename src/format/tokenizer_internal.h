@@ -214,7 +214,7 @@ mn_status mn_normalize(const mn_tokenizer *tok, mn_norm_work *w, const char *s, 
                        size_t *out_n);
 void mn_norm_work_free(mn_norm_work *w);
 /* The largest place in s[0..n), n excluded, where a section may be cut so that both parts are normalised alone; 0: none. */
-size_t mn_normalize_cut(const mn_tokenizer *tok, const char *s, size_t n);
+mn_status mn_normalize_cut(const mn_tokenizer *tok, const char *s, size_t n, size_t *cut);
 mn_status mn_charsmap_read(const char *name, mn_arena *arena, const void *data, size_t n, mn_norm *out);
 void mn_charsmap_run(const mn_norm *norm, const char *s, size_t n, mn_text *out);
 
@@ -285,7 +285,7 @@ mn_status mn_id_add(mn_encoder *e, int32_t id, mn_ids *out);
 enum { MN_WINDOW = 1 << 17 };
 
 /* ---- decoding ---- */
-void mn_decode_token(const mn_tokenizer *tok, int32_t id, bool first, bool last, mn_text *out);
+mn_status mn_decode_token(const mn_tokenizer *tok, int32_t id, bool first, bool last, mn_text *out);
 
 /* ---- reading tokenizer.json ---- */
 typedef struct mn_tok_reader {

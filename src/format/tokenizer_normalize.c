@@ -109,15 +109,15 @@ static void nmt(const char *s, size_t n, mn_text *out) { /* the controls go, and
   }
 }
 
-static void replace(const mn_norm *norm, mn_matcher *m, const char *s, size_t n, mn_text *out) {
+static mn_status replace(const mn_norm *norm, mn_matcher *m, const char *s, size_t n, mn_text *out) {
   if (norm->regex) {
     for (size_t at = 0, begin, end; at < n; at = end) {
-      mn_matcher_next(m, norm->regex, s, n, at, &begin, &end);
+      m->same_text = at > 0;
+      MN_TRY(mn_matcher_next(m, norm->regex, s, n, at, &begin, &end));
       mn_text_add_bytes(out, s + at, begin - at);
       if (begin < n) mn_text_add_bytes(out, norm->to, norm->to_n);
     }
-    out->failed |= m->failed;
-    return;
+    return MN_OK;
   }
   const char *end = s + n, *at;
   while (s < end && (at = memmem(s, (size_t)(end - s), norm->from, norm->from_n))) {
@@ -126,6 +126,7 @@ static void replace(const mn_norm *norm, mn_matcher *m, const char *s, size_t n,
     s = at + norm->from_n;
   }
   if (s < end) mn_text_add_bytes(out, s, (size_t)(end - s));
+  return MN_OK;
 }
 
 static void strip(const mn_norm *norm, const char *s, size_t n, bool first, bool last, mn_text *out) {
@@ -154,7 +155,7 @@ static void bert(const mn_norm *norm, const char *s, size_t n, mn_text *out) {
   mn_text_free(&b);
 }
 
-static void run(const mn_norm *norm, mn_norm_work *w, const char *s, size_t n, bool first, bool last, mn_text *out) {
+static mn_status run(const mn_norm *norm, mn_norm_work *w, const char *s, size_t n, bool first, bool last, mn_text *out) {
   switch (norm->kind) {
   case NORM_NFC:
   case NORM_NFD:
@@ -172,8 +173,7 @@ static void run(const mn_norm *norm, mn_norm_work *w, const char *s, size_t n, b
     bert(norm, s, n, out);
     break;
   case NORM_REPLACE:
-    replace(norm, &w->matcher, s, n, out);
-    break;
+    return replace(norm, &w->matcher, s, n, out);
   case NORM_PREPEND:
     if (first && n) mn_text_add_bytes(out, norm->to, norm->to_n);
     mn_text_add_bytes(out, s, n);
@@ -188,6 +188,7 @@ static void run(const mn_norm *norm, mn_norm_work *w, const char *s, size_t n, b
     mn_charsmap_run(norm, s, n, out);
     break;
   }
+  return MN_OK;
 }
 
 mn_status mn_normalize(const mn_tokenizer *tok, mn_norm_work *w, const char *s, size_t n, bool first, bool last, const char **out,
@@ -198,7 +199,7 @@ mn_status mn_normalize(const mn_tokenizer *tok, mn_norm_work *w, const char *s, 
     mn_text *to = &w->text[i & 1];
     if (to->len && s == to->data) to = &w->text[~i & 1];
     to->len = 0;
-    run(norm, w, s, n, first, last, to);
+    MN_TRY(run(norm, w, s, n, first, last, to));
     MN_TRY(mn_text_status(to));
     s = to->len ? to->data : "";
     n = to->len;
@@ -219,7 +220,7 @@ void mn_norm_work_free(mn_norm_work *w) {
 static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); }
 
 /* Does a replacement reach over s[at]? Looked for around it: what is replaced is short, or a run of blanks. */
-static bool reaches_over(const mn_norm *norm, mn_matcher *m, const char *s, size_t n, size_t at) {
+static mn_status reaches_over(const mn_norm *norm, mn_matcher *m, const char *s, size_t n, size_t at, bool *over) {
   enum { AROUND = 64 };
   size_t begin = at > AROUND ? at - AROUND : 0, end = n - at > AROUND ? at + AROUND : n, b, e;
   while (begin < at && ((unsigned char)s[begin] & 0xC0) == 0x80) begin++;
@@ -227,28 +228,29 @@ static bool reaches_over(const mn_norm *norm, mn_matcher *m, const char *s, size
   if (!norm->regex) {
     if (at + norm->from_n < end) end = at + norm->from_n - 1;
     for (const char *p = s + begin; (p = memmem(p, (size_t)(s + end - p), norm->from, norm->from_n)) && p < s + at; p++)
-      if (p + norm->from_n > s + at) return true;
-    return false;
+      if (p + norm->from_n > s + at) *over = true;
+    return MN_OK;
   }
-  for (size_t from = begin; from < end; from = e) {
-    mn_matcher_next(m, norm->regex, s, end, from, &b, &e);
-    if (b >= at) return false;
-    if (e > at) return true;
+  for (size_t from = begin; from < end && !*over; from = e) {
+    MN_TRY(mn_matcher_next(m, norm->regex, s, end, from, &b, &e));
+    if (b >= at) break;
+    *over = e > at;
   }
-  return false;
+  return MN_OK;
 }
 
 /* Between a letter and a single blank before a letter, all ASCII: no normaliser joins these. */
-size_t mn_normalize_cut(const mn_tokenizer *tok, const char *s, size_t n) {
+mn_status mn_normalize_cut(const mn_tokenizer *tok, const char *s, size_t n, size_t *cut) {
   mn_matcher m = {0};
-  size_t found = 0;
-  for (size_t at = n > 2 ? n - 2 : 0; at > 0 && !found; at--) {
+  mn_status status = MN_OK;
+  *cut = 0;
+  for (size_t at = n > 2 ? n - 2 : 0; at > 0 && !*cut && status == MN_OK; at--) {
     if ((s[at] != ' ' && s[at] != '\n') || !is_letter(s[at - 1]) || !is_letter(s[at + 1])) continue;
     bool joined = false;
-    for (int i = 0; i < tok->n_norms && !joined; i++)
-      joined = tok->norms[i].kind == NORM_REPLACE && reaches_over(&tok->norms[i], &m, s, n, at);
-    if (!joined) found = at;
+    for (int i = 0; i < tok->n_norms && !joined && status == MN_OK; i++)
+      if (tok->norms[i].kind == NORM_REPLACE) status = reaches_over(&tok->norms[i], &m, s, n, at, &joined);
+    if (!joined) *cut = at;
   }
   mn_matcher_close(&m);
-  return found;
+  return status;
 }

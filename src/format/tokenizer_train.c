@@ -141,10 +141,10 @@ static mn_status count_text(trainer *t, mn_matcher *m, const mn_regex *regex, co
         checked = at;
         MN_TRY(mn_stop_check("training a tokenizer"));
       }
-      mn_matcher_next(m, regex, s, valid, at, &begin, &end);
+      m->same_text = at > 0;
+      MN_TRY(mn_matcher_next(m, regex, s, valid, at, &begin, &end));
       if (begin > at) MN_TRY(count_piece(t, s + at, begin - at));
       if (end > begin) MN_TRY(count_piece(t, s + begin, end - begin));
-      if (m->failed) return MN_ERR_MEMORY;
     }
     if (valid < n) valid++; /* a byte that is no UTF-8 is a word of its own */
     s += valid;
