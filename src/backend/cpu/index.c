@@ -43,15 +43,30 @@ static int64_t offset_of(const mn_view *v, int from, int to, int64_t i) {
   }
   return o;
 }
-/* Copies elements [from, from + n) of the row at x to y, dense. */
+/* n elements, `stride` apart, dense. */
+static void gather(char *restrict y, const char *restrict x, int64_t stride, int64_t n, size_t size) {
+  const int64_t step = stride * (int64_t)size;
+  if (stride == 1) memcpy(y, x, (size_t)n * size);
+  else if (size == 4)
+    for (int64_t i = 0; i < n; i++) memcpy(y + 4 * i, x + i * step, 4);
+  else if (size == 2)
+    for (int64_t i = 0; i < n; i++) memcpy(y + 2 * i, x + i * step, 2);
+  else
+    for (int64_t i = 0; i < n; i++) memcpy(y + i * (int64_t)size, x + i * step, size);
+}
+
+/* Copies elements [from, from + n) of the row at x to y, dense: runs along the last axis, where the row has no stride of its own. */
 static void row_to(char *y, const rows *r, const char *x, int64_t from, int64_t n, size_t size) {
-  if (r->stride == 1) {
-    memcpy(y, x + from * (int64_t)size, (size_t)n * size);
+  const mn_view *v = r->v;
+  const int last = v->ndim - 1;
+  if (r->stride >= 0) {
+    gather(y, x + from * r->stride * (int64_t)size, r->stride, n, size);
     return;
   }
-  for (int64_t i = 0; i < n; i++) {
-    int64_t o = r->stride >= 0 ? (from + i) * r->stride : offset_of(r->v, r->first, r->v->ndim, from + i);
-    memcpy(y + i * (int64_t)size, x + o * (int64_t)size, size);
+  for (int64_t i = 0; i < n;) {
+    const int64_t at = (from + i) % v->dim[last], run = v->dim[last] - at < n - i ? v->dim[last] - at : n - i;
+    gather(y + i * (int64_t)size, x + offset_of(v, r->first, v->ndim, from + i) * (int64_t)size, v->stride[last], run, size);
+    i += run;
   }
 }
 
@@ -81,9 +96,35 @@ static void take_task(void *ctx, int64_t task, int thread) {
     row_to(y, &j->x, (const char *)x->data + o * (int64_t)j->size, 0, j->x.n, j->size);
   }
 }
+/* Rows that lie apart and are taken more than once each are laid side by side first. */
+static bool lays_out(const mn_call *c) {
+  const int b = ((const mn_take_attr *)c->attr)->batch_dims;
+  int64_t all = 1;
+  for (int d = 0; d <= b; d++) all *= c->in[0].dim[d];
+  return rows_of(&c->in[0], b, 1).stride != 1 && mn_view_count(&c->in[1]) > all;
+}
+
+static size_t take_workspace(const mn_call *c) {
+  return lays_out(c) ? (size_t)mn_view_count(&c->in[0]) * mn_dtype_size(c->in[0].dtype) : 0;
+}
+
+static mn_view laid_out(const mn_call *c) {
+  const mn_view *x = &c->in[0];
+  mn_view dense = *x;
+  int64_t stride = 1;
+  for (int d = x->ndim - 1; d >= 0; d--) {
+    dense.stride[d] = stride;
+    stride *= x->dim[d];
+  }
+  dense.data = c->workspace;
+  mn_cpu_copy(c->pool, mn_cpu_isa(c->backend), mn_dtype_size(x->dtype), x->ndim, x->dim, dense.data, dense.stride, x->data, x->stride);
+  return dense;
+}
+
 static mn_status take_run(mn_call *c) {
   int b = ((const mn_take_attr *)c->attr)->batch_dims;
-  const mn_view *x = &c->in[0], *idx = &c->in[1];
+  const bool lay = lays_out(c);
+  const mn_view dense = lay ? laid_out(c) : c->in[0], *x = &dense, *idx = &c->in[1];
   take_job j = {
       .c = c, .x = rows_of(x, b, 1), .per_batch = 1, .count = mn_view_count(idx), .limit = x->dim[b], .size = mn_dtype_size(x->dtype)};
   for (int d = b; d < idx->ndim; d++) j.per_batch *= idx->dim[d];
@@ -210,6 +251,7 @@ static bool accepts_put(const mn_node *n) {
   for (int d = 0; d <= a->batch_dims; d++) count *= s->dim[d];
   return accepts_take(n) && n->in[2]->dtype == n->out[0]->dtype && count <= INT32_MAX && (!a->add || n->out[0]->dtype != MN_BOOL);
 }
-const mn_kernel mn_cpu_take = {.op = &mn_op_take, .name = "cpu take", .layout = MN_LAYOUT_ANY, .accepts = accepts_take, .run = take_run};
+const mn_kernel mn_cpu_take = {
+    .op = &mn_op_take, .name = "cpu take", .layout = MN_LAYOUT_ANY, .accepts = accepts_take, .workspace = take_workspace, .run = take_run};
 const mn_kernel mn_cpu_put = {
     .op = &mn_op_put, .name = "cpu put", .layout = MN_LAYOUT_ANY, .accepts = accepts_put, .workspace = put_workspace, .run = put_run};
