@@ -49,9 +49,15 @@ static void leave_row(mn_batcher *b, row *r) {
   *r = (row){0};
   b->live--;
   b->left[i] = true;
-  const mn_status status = mn_session_reset_rows(b->batch, b->left); /* its memory goes back */
-  b->left[i] = false;
-  if (status != MN_OK) mn_log_write(MN_LOG_INFO, "a row that was left keeps its memory: %s", mn_message());
+}
+
+/* Their memory goes back: of all that were left since, at once, and of none where the whole batch went meanwhile. */
+static void give_back_rows(mn_batcher *b) {
+  bool any = false;
+  for (int64_t i = 0; i < b->room; i++) any |= b->left[i];
+  if (any && mn_session_reset_rows(b->batch, b->left) != MN_OK)
+    mn_log_write(MN_LOG_INFO, "rows that were left keep their memory: %s", mn_message());
+  memset(b->left, 0, (size_t)b->config.rows * sizeof *b->left);
 }
 
 /* All that a task has, wherever it is. */
@@ -87,6 +93,7 @@ static mn_status resize(mn_batcher *b, int64_t room) {
   mn_session_free(b->batch);
   b->batch = to;
   b->room = room;
+  memset(b->left, 0, (size_t)b->config.rows * sizeof *b->left); /* those are gone */
   return MN_OK;
 }
 
@@ -135,7 +142,7 @@ static mn_status begin_answers(mn_batcher *b, mn_task *t, const float *logits) {
     if (status == MN_OK && !whole)
       status = t->conversation ? mn_conversation_to_row(t->conversation, b->batch, at) : mn_session_copy_row(b->batch, at, t->reader, 0);
     if (status != MN_OK || whole) mn_voice_free(r.voice);
-    else b->rows[at] = r, b->live++, t->live++;
+    else b->rows[at] = r, b->left[at] = false, b->live++, t->live++;
     MN_TRY(status);
   }
   return MN_OK;
@@ -197,6 +204,7 @@ static void step(mn_batcher *b) {
   }
   status = shrink(b);
   if (status != MN_OK) lose_all(b, status);
+  give_back_rows(b);
 }
 
 /* ---- a prompt ---- */
@@ -413,6 +421,7 @@ static void *work(void *arg) {
     pthread_mutex_unlock(&b->mutex);
     drop_cancelled(b);
     if (b->room && !b->live) resize(b, 0);
+    give_back_rows(b);
     admit(b);
     if (b->live) step(b);
     if (b->reading) read_pieces(b);

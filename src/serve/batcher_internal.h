@@ -46,7 +46,7 @@ struct mn_batcher {
   int64_t promised;          /* answers of the prompts that are read */
   row *rows;
   int32_t *tokens, *count; /* [config.rows] */
-  bool *left;              /* [config.rows] false, but for the one that is left */
+  bool *left;              /* [config.rows] rows that were left and still have their memory */
   int n_rooms;
   mn_sampler_room **rooms; /* of each thread that draws */
   uint64_t *has;           /* ids that have a token */

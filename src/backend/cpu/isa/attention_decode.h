@@ -213,22 +213,37 @@ MN_INLINE void rows_of_keys(const decoding *d, int64_t n) {
   }
   for (int64_t j = n; j < n + KEYS; j++) d->k[j] = d->k[n - 1], d->v[j] = d->v[n - 1];
 }
-/* Of the n keys or values from j0 on, all heads, part i of so many equal ones. */
-MN_INLINE asked part_of(const decoding *d, const kept *x, int64_t j0, int64_t n, int64_t i, int64_t parts) {
-  const int64_t G = d->p->G, each = d->by_key ? n * x->t / parts : n * x->t * G / parts;
-  if (d->by_key) return (asked){x->first + j0 * x->t + i * each, each};
+/* n keys or values of all heads, from so many on. */
+typedef struct range {
+  kept at;
+  int64_t from, n;
+} range;
+/* Part i of so many equal ones. */
+MN_INLINE asked part_of(const decoding *d, const range *x, int64_t i, int64_t parts) {
+  const int64_t G = d->p->G, each = d->by_key ? x->n * x->at.t / parts : x->n * x->at.t * G / parts;
+  if (d->by_key) return (asked){x->at.first + x->from * x->at.t + i * each, each};
   const int64_t of_head = parts / G; /* heads lie apart */
-  return (asked){x->first + i / of_head * x->g + j0 * x->t + i % of_head * each, each};
+  return (asked){x->at.first + i / of_head * x->at.g + x->from * x->at.t + i % of_head * each, each};
+}
+/* Keys that are read after those from j0 on: of the next block, or of the next request, which is often the same share's. */
+MN_INLINE range next_keys(const decoding *d, int64_t j0) {
+  const mn_attn_args *p = d->p;
+  const int64_t last = mn_attn_filled(p, d->b), left = last - (j0 + KB);
+  if (left > 0) return (range){d->keys, j0 + KB, left < KB ? left : KB};
+  if (d->b + 1 == p->B) return (range){d->keys, 0, 0};
+  const int64_t n = mn_attn_filled(p, d->b + 1);
+  return (range){kept_of(p, &p->k, d->b + 1), 0, n < KB ? n : KB};
 }
 MN_INLINE void score_block(const decoding *d, int64_t j0, int64_t n) {
   const mn_attn_args *p = d->p;
   const int64_t G = p->G, fours = (n + KEYS - 1) / KEYS;
+  const range values = {d->values, j0, n};
   for (int64_t x = 0; x < (d->by_key ? n : G * KEYS); x += KEYS)
     for (int64_t y = 0; y < (d->by_key ? G * KEYS : n); y += KEYS) {
       const int64_t j = d->by_key ? x : y, g = (d->by_key ? y : x) / KEYS;
       const char *wide[KEYS];
       some_rows k = {d->k + j, g * d->keys.g};
-      asked next = part_of(d, &d->values, j0, n, d->by_key ? j / KEYS * G + g : g * fours + j / KEYS, G * fours);
+      asked next = part_of(d, &values, d->by_key ? j / KEYS * G + g : g * fours + j / KEYS, G * fours);
       if (by_row(p)) {
         for (int64_t e = 0; e < KEYS; e++) {
           float *to = d->wide + e * d->kp;
@@ -286,8 +301,7 @@ MN_INLINE void weigh_block(const decoding *d, int64_t n, float *partial) {
     for (int64_t x = 0; alpha != 1 && x < d->vp; x += MN_VL) vf_store(o + x, vf_load(o + x) * alpha);
   }
 }
-/* beyond: where the next block's keys begin, of which there are `more`. */
-MN_INLINE void add_block(const decoding *d, int64_t n, int64_t beyond, int64_t more) {
+MN_INLINE void add_block(const decoding *d, int64_t n, const range *beyond) {
   const mn_attn_args *p = d->p;
   const int64_t most = by_row(p) ? VALUES : KB, some = (n + most - 1) / most;
   for (int64_t g = 0; g < p->G; g++)
@@ -295,7 +309,7 @@ MN_INLINE void add_block(const decoding *d, int64_t n, int64_t beyond, int64_t m
       const int64_t end = j + most < n ? j + most : n;
       const char *wide[VALUES];
       some_rows v = {d->v + j, g * d->values.g};
-      asked next = part_of(d, &d->keys, beyond, more, g * some + j / most, p->G * some);
+      asked next = part_of(d, beyond, g * some + j / most, p->G * some);
       if (by_row(p)) {
         for (int64_t e = 0; e < end - j; e++) {
           float *to = d->wide + e * d->vp;
@@ -312,7 +326,7 @@ MN_INLINE void add_block(const decoding *d, int64_t n, int64_t beyond, int64_t m
 }
 
 static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, float *partial, void *scratch) {
-  const int64_t H = p->H, V = p->V, one = V + 2, last = mn_attn_filled(p, b);
+  const int64_t H = p->H, V = p->V, one = V + 2;
   decoding d;
   decoding_of(p, scratch, &d);
   d.by_key = p->k.t >= p->k.h;
@@ -329,11 +343,11 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
   for (int64_t j0 = s0; j0 < s1; j0 += KB) {
     const int64_t n = seen_keys(&d, j0, s1 - j0 < KB ? s1 - j0 : KB);
     if (n == 0) continue;
-    const int64_t beyond = j0 + KB, more = beyond < last ? last - beyond : 0;
+    const range beyond = next_keys(&d, j0);
     rows_of_keys(&d, n);
     score_block(&d, j0, n);
     weigh_block(&d, n, partial);
-    add_block(&d, n, beyond, more < KB ? more : KB);
+    add_block(&d, n, &beyond);
   }
   for (int64_t h = 0; h < H; h++) tile_row_out(partial + h * one, d.o + h * d.vp, 0, V);
 }
