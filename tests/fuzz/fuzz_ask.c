@@ -1,4 +1,4 @@
-/* Any bytes to what reads the bodies of requests (the first byte says of which kind), to the compiler of schemas, to the machine that runs
+/* Any bytes to what reads the bodies of requests (the first byte says of which kind) and the messages in them, to the compiler of schemas, to the machine that runs
  * them, and to who looks for calls in what a model said: refused with a message, or read within its limits. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,6 +6,7 @@
 
 #include "format/json.h"
 #include "serve/ask.h"
+#include "serve/chat.h"
 #include "serve/json_schema.h"
 #include "serve/tools.h"
 
@@ -34,6 +35,14 @@ static void walk(mn_grammar *g, const uint8_t *data, size_t size) {
   mn_grammar_free(g);
 }
 
+/* What a template is given: each message with a role, and results of calls that are there. */
+static void read_messages(mn_arena *arena, const mn_value *messages) {
+  mn_refusal why = {0};
+  const mn_value *all = mn_ask_messages(arena, messages, &why);
+  for (size_t i = 0; all && i < all->count; i++) need(mn_value_get(all->as.items[i], "role") != NULL, "a message without a role");
+  if (!all || !mn_ask_check_results(arena, all, "messages", &why)) need(why.status >= 400 && why.message[0], "a refusal without a word");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static const mn_ask_kind kinds[] = {MN_ASK_COMPLETION, MN_ASK_CHAT, MN_ASK_EMBEDDING, MN_ASK_RESPONSE};
   const mn_ask_limits limits = {1000, 8, 16, 4096};
@@ -53,6 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       need(ask.n >= 1 && ask.n <= limits.most_answers && ask.manner.sampling.temperature <= 2, "out of its range");
     for (int i = 0; i < ask.manner.n_bias; i++)
       need(ask.manner.bias[i].token >= 0 && ask.manner.bias[i].token < limits.vocab_size, "a token that is none");
+    if (ask.messages) read_messages(arena, ask.messages);
     mn_grammar *g = NULL;
     if (ask.format == MN_FORMAT_SCHEMA && mn_grammar_of_schema(ask.schema, &g) == MN_OK) walk(g, data, size);
     if (ask.tools && mn_grammar_of_calls(ask.tools, ask.function, &g) == MN_OK) walk(g, data, size);
