@@ -5,6 +5,8 @@
 #include "format/template.h"
 #include "test.h"
 
+#include <signal.h>
+
 #define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/template/cases.json"
 
 static mn_status render(const char *text, const mn_value *values, const mn_template_limits *limits, mn_text *out) {
@@ -135,6 +137,73 @@ static void hostile_templates_end(void) {
   mn_text_free(&out);
 }
 
+/* What is read over and over counts, however little is made of it. */
+static void texts_that_are_read_take_steps(void) {
+  static const char *const reads[] = {"'b' in s",
+                                      "s < t",
+                                      "s == t",
+                                      "s.find('b') > 0",
+                                      "s.rfind('b') > 0",
+                                      "s.count('b') > 0",
+                                      "s.index('a', 999999) > 0",
+                                      "s is lower",
+                                      "s.islower()",
+                                      "s | trim == 'b'",
+                                      "s.strip() == 'b'",
+                                      "s.split() | length",
+                                      "s | int",
+                                      "s | float",
+                                      "m[s]",
+                                      "s in m",
+                                      "u[999999]",
+                                      "u[999998:] == 'b'",
+                                      "s in [t, t]",
+                                      "[s] == [t]",
+                                      "[s, 1] < [t, 2]",
+                                      "m.get(s)",
+                                      "'%.1s' % s",
+                                      "'{:.1}'.format(s)",
+                                      "s.startswith('b', 999999)",
+                                      "s is eq t",
+                                      "s is in m",
+                                      "s.isspace()",
+                                      "s.partition('b') | length",
+                                      "s | wordcount",
+                                      "l.index(t) == 0",
+                                      "l.count(t)",
+                                      "s.isalpha()",
+                                      "[s, t] | max | first == 'b'",
+                                      "s | replace('b', '') | length"};
+  static const char *const cheap[] = {"s", "s[5] == 'a'", "s is string", "s == 'a'", "'b' == s", "m.b", "s[:3] == 'aaa'"};
+  const size_t n_reads = sizeof reads / sizeof *reads;
+  for (size_t i = 0; i < n_reads + sizeof cheap / sizeof *cheap; i++) {
+    const mn_template_limits limits = {.memory = 8 << 20, .steps = 100000};
+    char template[600];
+    mn_text out = {0};
+    snprintf(
+        template, sizeof template,
+        "{%% set s = 'a' * 1000000 %%}{%% set t = s ~ '' %%}{%% set u = '\u00e9' * 1000000 %%}{%% set m = {t: 1} %%}{%% set l = [s] %%}"
+        "{%% for i in range(900) %%}{%% if %s %%}{%% endif %%}{%% endfor %%}",
+        i < n_reads ? reads[i] : cheap[i - n_reads]);
+    const mn_status status = render(template, NULL, &limits, &out);
+    if (i < n_reads)
+      CHECK(status == MN_ERR_FORMAT && (strstr(mn_message(), "steps") || strstr(mn_message(), "values of more than")), "%s: %s", reads[i],
+            status == MN_OK ? "it ended" : mn_message());
+    else CHECK(status == MN_OK, "%s: %s", cheap[i - n_reads], mn_message());
+    mn_text_free(&out);
+  }
+}
+
+static void a_rendering_can_be_interrupted(void) {
+  volatile sig_atomic_t stop = 1;
+  mn_text out = {0};
+  mn_stop_watch(&stop);
+  const mn_status status = render("{% for a in range(9999) %}{% for b in range(99) %}{% endfor %}{% endfor %}", NULL, NULL, &out);
+  mn_stop_watch(NULL);
+  CHECK(status == MN_ERR_CANCELLED && !out.len, "%s", mn_status_name(status));
+  mn_text_free(&out);
+}
+
 static void a_template_says_what_it_mentions(void) {
   mn_template *t = NULL;
   const char *text = "{% if tools %}{{ message.name }}{% endif %} unheard {{ 'of' }}";
@@ -148,6 +217,8 @@ int main(void) {
   RUN(as_jinja_writes);
   RUN(faults_name_template_line_and_reason);
   RUN(hostile_templates_end);
+  RUN(texts_that_are_read_take_steps);
+  RUN(a_rendering_can_be_interrupted);
   RUN(a_template_says_what_it_mentions);
   return test_end();
 }

@@ -94,8 +94,17 @@ bool mn_tpl_step(mn_tpl_run *r, int64_t n) {
     mn_tpl_fail(r, "the template takes more than %lld steps", (long long)r->limits.steps);
     return false;
   }
+  enum { LOOK_EVERY = 1 << 12 };
+  if (r->steps / LOOK_EVERY != (r->steps + n) / LOOK_EVERY) r->status = mn_stop_check("rendering a template");
   r->steps += n;
-  return true;
+  return r->status == MN_OK;
+}
+
+bool mn_tpl_read(mn_tpl_run *r, size_t n) {
+  enum { BYTES_OF_A_STEP = 64 };
+  const size_t steps = n / BYTES_OF_A_STEP, rest = r->read + n % BYTES_OF_A_STEP;
+  r->read = rest % BYTES_OF_A_STEP;
+  return mn_tpl_step(r, (int64_t)(steps + rest / BYTES_OF_A_STEP));
 }
 
 bool mn_tpl_enter(mn_tpl_run *r) {

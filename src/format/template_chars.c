@@ -96,6 +96,7 @@ mn_tpl_value mn_tpl_cased(mn_tpl_run *r, const mn_tpl_string *s, mn_tpl_case how
   mn_text out = {0};
   bool begins = true; /* a word, or the string */
   for (size_t at = 0; at < s->n;) {
+    if (r->status != MN_OK) break;
     const int32_t c = mn_tpl_next(s, &at), lower = utf8proc_tolower(c), upper = utf8proc_toupper(c);
     const bool cased = lower != c || upper != c || mn_tpl_is_upper(c) || mn_tpl_is_lower(c);
     switch (how) {
@@ -129,7 +130,7 @@ static bool is_of(const mn_tpl_string *chars, int32_t c) {
 
 mn_tpl_value mn_tpl_strip(mn_tpl_run *r, const mn_tpl_string *s, const mn_tpl_string *chars, int sides) {
   size_t from = 0, to = s->n;
-  mn_tpl_step(r, (int64_t)((chars ? chars->n : 0) * s->n / 64));
+  if (!mn_tpl_step(r, (int64_t)((chars ? chars->n : 0) * s->n / 64))) return mn_tpl_undefined();
   for (size_t at = 0; (sides & 1) && at < s->n; from = at)
     if (!is_of(chars, mn_tpl_next(s, &at))) break;
   while ((sides & 2) && to > from) {

@@ -93,7 +93,7 @@ static void add_text(mn_tpl_run *r, const spec *s, mn_tpl_value v, bool repr, mn
   if (repr) mn_tpl_add_repr(r, v, &body);
   else mn_tpl_add_str(r, v, &body);
   mn_tpl_string text = {body.data ? body.data : "", body.len, -1, false};
-  if (s->precision >= 0 && mn_tpl_count(&text) > s->precision) body.len = mn_tpl_offset(&text, s->precision);
+  if (mn_tpl_read(r, body.len) && s->precision >= 0 && mn_tpl_count(&text) > s->precision) body.len = mn_tpl_offset(&text, s->precision);
   add_padded(s, &body, 0, '<', out);
   mn_text_free(&body);
 }

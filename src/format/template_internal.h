@@ -279,6 +279,7 @@ struct mn_tpl_run {
   mn_status status;
   int line, depth, loops;
   int64_t steps;
+  size_t read; /* bytes that are no whole step yet */
   mn_tpl_scope *scope;
   mn_text out; /* what is captured stands behind what is written */
   enum { TPL_ON, TPL_BREAK, TPL_CONTINUE } flow;
@@ -288,7 +289,10 @@ struct mn_tpl_run {
 mn_tpl_value mn_tpl_fail(mn_tpl_run *r, const char *fmt, ...) MN_PRINTF(2, 3);
 void *mn_tpl_alloc(mn_tpl_run *r, size_t n); /* zeroed; NULL: a fault */
 bool mn_tpl_step(mn_tpl_run *r, int64_t n);  /* false: a fault, now or earlier */
-bool mn_tpl_enter(mn_tpl_run *r);            /* one level deeper; false: too deep */
+/* n bytes of a value are looked through: 64 are a step. Whoever reads a text, for a comparison, a search, a hash, says so here, and before
+ * he does; filters and methods are charged for what they are given where they are called. What makes a value is bounded by memory. */
+bool mn_tpl_read(mn_tpl_run *r, size_t n);
+bool mn_tpl_enter(mn_tpl_run *r); /* one level deeper; false: too deep */
 void mn_tpl_leave(mn_tpl_run *r);
 
 mn_tpl_value mn_tpl_evaluate(mn_tpl_run *r, const mn_tpl_node *n);

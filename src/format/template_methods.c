@@ -69,9 +69,12 @@ static mn_tpl_value begins_or_ends(mn_tpl_run *r, mn_tpl_value self, given arg, 
 METHOD(string_startswith) { return (void)all, begins_or_ends(r, self, arg, false); }
 METHOD(string_endswith) { return (void)all, begins_or_ends(r, self, arg, true); }
 
-static const char *find_last(const char *s, size_t n, const mn_tpl_string *what) {
-  for (size_t i = n >= what->n ? n - what->n + 1 : 0; i > 0; i--)
+/* Compares at each place. */
+static const char *find_last(mn_tpl_run *r, const char *s, size_t n, const mn_tpl_string *what) {
+  for (size_t i = n >= what->n ? n - what->n + 1 : 0; i > 0; i--) {
     if (!memcmp(s + i - 1, what->data, what->n)) return s + i - 1;
+    if (i % 64 == 0 && !mn_tpl_read(r, 64 + what->n)) return NULL;
+  }
   return NULL;
 }
 
@@ -83,8 +86,8 @@ static const char *find_first(const char *s, size_t n, const mn_tpl_string *what
 static int64_t found_at(mn_tpl_run *r, mn_tpl_value self, given arg, bool last) {
   int64_t begin;
   const mn_tpl_string s = part(r, self.as.string, arg[1], arg[2], &begin), *what = text(r, arg[0]);
-  if (!s.data || r->status != MN_OK || !mn_tpl_step(r, last ? (int64_t)s.n : 1)) return -1;
-  const char *at = last ? find_last(s.data, s.n, what) : find_first(s.data, s.n, what);
+  if (!s.data || r->status != MN_OK || !mn_tpl_step(r, 1)) return -1;
+  const char *at = last ? find_last(r, s.data, s.n, what) : find_first(s.data, s.n, what);
   if (!at) return -1;
   mn_tpl_string before = {s.data, (size_t)(at - s.data), -1, false};
   return begin + mn_tpl_count(&before);
@@ -185,8 +188,8 @@ static void split_by(mn_tpl_run *r, const mn_tpl_string *s, const mn_tpl_string 
 static void split_by_back(mn_tpl_run *r, const mn_tpl_string *s, const mn_tpl_string *by, int64_t most, mn_tpl_list *l) {
   mn_tpl_list *back = mn_tpl_new_list(r, 0, TPL_PLAIN);
   size_t end = s->n;
-  for (; most != 0 && mn_tpl_step(r, (int64_t)(s->n / 64)); most--) {
-    const char *found = find_last(s->data, end, by);
+  for (; most != 0 && mn_tpl_step(r, 1); most--) {
+    const char *found = find_last(r, s->data, end, by);
     if (!found) break;
     const size_t at = (size_t)(found - s->data) + by->n;
     if (!cut(r, back, s->data + at, end - at)) break;
@@ -212,7 +215,7 @@ METHOD(string_rsplit) { return (void)all, split(r, self, arg, true); }
 static mn_tpl_value in_three(mn_tpl_run *r, const mn_tpl_string *s, const mn_tpl_string *by, bool last) {
   mn_tpl_list *l = mn_tpl_new_list(r, 3, TPL_TUPLE);
   if (!by->n) return mn_tpl_fail(r, "a string is split by an empty one");
-  const char *at = last ? find_last(s->data, s->n, by) : find_first(s->data, s->n, by);
+  const char *at = last ? find_last(r, s->data, s->n, by) : find_first(s->data, s->n, by);
   const size_t n = at ? (size_t)(at - s->data) : last ? 0 : s->n, rest = at ? n + by->n : n;
   cut(r, l, s->data, n), cut(r, l, by->data, at ? by->n : 0), cut(r, l, s->data + rest, s->n - rest);
   return mn_tpl_list_value(l);

@@ -78,10 +78,14 @@ static bool place(int64_t *i, int64_t n) {
   return *i >= 0 && *i < n;
 }
 
+/* Where characters are not a byte each, the way to character i leads through those before it. */
+static bool reads_up_to(mn_tpl_run *r, const mn_tpl_string *s, int64_t i) { return (size_t)s->length == s->n || mn_tpl_read(r, (size_t)i); }
+
 mn_tpl_value mn_tpl_subscript(mn_tpl_run *r, mn_tpl_value of, mn_tpl_value key) {
   char name[64] = "[]";
   if (r->status != MN_OK) return mn_tpl_undefined();
-  const bool text = key.kind == TPL_STRING && !memchr(key.as.string->data, 0, key.as.string->n);
+  const bool text =
+      key.kind == TPL_STRING && !memchr(key.as.string->data, 0, key.as.string->n < sizeof name ? key.as.string->n : sizeof name);
   if (key.kind == TPL_INT) snprintf(name, sizeof name, "%lld", (long long)key.as.integer);
   if (text) snprintf(name, sizeof name, "%.*s", (int)(key.as.string->n < 60 ? key.as.string->n : 60), key.as.string->data);
   if (of.kind == TPL_UNDEFINED) return nothing_of(r, of, name);
@@ -95,7 +99,8 @@ mn_tpl_value mn_tpl_subscript(mn_tpl_run *r, mn_tpl_value of, mn_tpl_value key) 
     return place(&i, (int64_t)of.as.list->n) ? of.as.list->at[i] : missing(r, of, name);
   } else if (of.kind == TPL_STRING && (key.kind == TPL_INT || key.kind == TPL_BOOL)) {
     int64_t i = key.kind == TPL_INT ? key.as.integer : key.as.boolean;
-    if (!place(&i, mn_tpl_count(of.as.string))) return missing(r, of, name);
+    if (!place(&i, mn_tpl_length(r, of))) return missing(r, of, name);
+    if (!reads_up_to(r, of.as.string, i)) return mn_tpl_undefined();
     size_t at = mn_tpl_offset(of.as.string, i);
     const size_t begin = at;
     mn_tpl_next(of.as.string, &at);
@@ -149,7 +154,7 @@ mn_tpl_value mn_tpl_slice(mn_tpl_run *r, mn_tpl_value of, const mn_tpl_value par
   if (of.kind == TPL_UNDEFINED) return nothing_of(r, of, "[:]");
   const bool text = of.kind == TPL_STRING;
   if (!text && of.kind != TPL_LIST) return missing(r, of, "[:]");
-  const int64_t n = text ? mn_tpl_count(of.as.string) : (int64_t)of.as.list->n;
+  const int64_t n = text ? mn_tpl_length(r, of) : (int64_t)of.as.list->n;
   if (!bound_of(r, part[2], 1, &step)) return mn_tpl_undefined();
   if (step == 0) return mn_tpl_fail(r, "a slice with the step 0");
   if (!bound_of(r, part[0], step < 0 ? INT64_MAX : 0, &from) || !bound_of(r, part[1], step < 0 ? INT64_MIN : n, &to))
@@ -158,6 +163,7 @@ mn_tpl_value mn_tpl_slice(mn_tpl_run *r, mn_tpl_value of, const mn_tpl_value par
   if (step > n) step = n + 1;
   if (step < -n) step = -n - 1;
   if (text && step == 1) {
+    if (!reads_up_to(r, of.as.string, from + to)) return mn_tpl_undefined();
     const size_t begin = mn_tpl_offset(of.as.string, from), end = to > from ? mn_tpl_offset(of.as.string, to) : begin;
     return mn_tpl_string_of(r, of.as.string->data + begin, end - begin);
   }
@@ -285,6 +291,7 @@ mn_tpl_value mn_tpl_binary(mn_tpl_run *r, mn_tpl_op op, mn_tpl_value a, mn_tpl_v
   if (op == TPL_MOD && a.kind == TPL_STRING) {
     mn_tpl_list one = {.at = &b, .n = 1};
     const bool many = b.kind == TPL_LIST && b.as.list->form == TPL_TUPLE;
+    if (!mn_tpl_read(r, a.as.string->n)) return mn_tpl_undefined();
     return mn_tpl_percent(r, a.as.string, many ? b.as.list : &one, b.kind == TPL_MAP ? b.as.map : NULL);
   }
   static const char *const what[] = {

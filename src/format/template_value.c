@@ -71,6 +71,7 @@ static bool hash_of(mn_tpl_run *r, mn_tpl_value key, uint64_t *out) {
   }
   switch (key.kind) {
   case TPL_STRING:
+    if (!mn_tpl_read(r, key.as.string->n)) return false;
     *out = mn_hash_bytes(key.as.string->data, key.as.string->n, 2);
     return true;
   case TPL_NONE:
@@ -99,7 +100,7 @@ static size_t find(mn_tpl_run *r, const mn_tpl_map *m, mn_tpl_value key, uint64_
       if (m->at[i].hash == hash && mn_tpl_equal(r, m->at[i].key, key)) return i;
     return m->n;
   }
-  for (size_t k = hash & (m->slots - 1); m->slot[k]; k = (k + 1) & (m->slots - 1)) {
+  for (size_t k = hash & (m->slots - 1); m->slot[k] && mn_tpl_read(r, sizeof *m->at); k = (k + 1) & (m->slots - 1)) {
     const size_t i = m->slot[k] - 1;
     if (m->at[i].hash == hash && mn_tpl_equal(r, m->at[i].key, key)) return i;
   }
@@ -280,7 +281,8 @@ bool mn_tpl_equal(mn_tpl_run *r, mn_tpl_value a, mn_tpl_value b) {
   case TPL_NONE:
     return true;
   case TPL_STRING:
-    return a.as.string->n == b.as.string->n && !memcmp(a.as.string->data, b.as.string->data, a.as.string->n);
+    if (a.as.string->n != b.as.string->n) return false;
+    return a.as.string == b.as.string || (mn_tpl_read(r, a.as.string->n) && !memcmp(a.as.string->data, b.as.string->data, a.as.string->n));
   case TPL_LIST:
     return a.as.list == b.as.list || same_items(r, a.as.list, b.as.list);
   case TPL_MAP:
@@ -307,7 +309,8 @@ int mn_tpl_order(mn_tpl_run *r, mn_tpl_value a, mn_tpl_value b) {
   }
   if (a.kind == TPL_STRING && b.kind == TPL_STRING) { /* UTF-8 has the order of its characters */
     const mn_tpl_string *s = a.as.string, *t = b.as.string;
-    const int first = memcmp(s->data, t->data, s->n < t->n ? s->n : t->n);
+    const size_t both = s->n < t->n ? s->n : t->n;
+    const int first = mn_tpl_read(r, both) ? memcmp(s->data, t->data, both) : 0;
     return first ? first : (s->n > t->n) - (s->n < t->n);
   }
   if (a.kind == TPL_LIST && b.kind == TPL_LIST && (a.as.list->form == TPL_TUPLE) == (b.as.list->form == TPL_TUPLE) && mn_tpl_enter(r)) {
@@ -328,6 +331,7 @@ int mn_tpl_order(mn_tpl_run *r, mn_tpl_value a, mn_tpl_value b) {
 bool mn_tpl_contains(mn_tpl_run *r, mn_tpl_value in, mn_tpl_value what) {
   if (in.kind == TPL_STRING) {
     if (what.kind != TPL_STRING) return mn_tpl_fail(r, "'in' a string is asked of a string, not of %s", mn_tpl_type_name(what)), false;
+    if (!mn_tpl_read(r, in.as.string->n + what.as.string->n)) return false;
     return !what.as.string->n || memmem(in.as.string->data, in.as.string->n, what.as.string->data, what.as.string->n) != NULL;
   }
   if (in.kind == TPL_MAP) return mn_tpl_get(r, in.as.map, what) != NULL;
@@ -338,7 +342,7 @@ bool mn_tpl_contains(mn_tpl_run *r, mn_tpl_value in, mn_tpl_value what) {
 }
 
 int64_t mn_tpl_length(mn_tpl_run *r, mn_tpl_value v) {
-  if (v.kind == TPL_STRING) return mn_tpl_count(v.as.string);
+  if (v.kind == TPL_STRING) return v.as.string->length >= 0 || mn_tpl_read(r, v.as.string->n) ? mn_tpl_count(v.as.string) : 0;
   if (v.kind == TPL_LIST && v.as.list->form != TPL_LAZY) return (int64_t)v.as.list->n;
   if (v.kind == TPL_MAP) return (int64_t)v.as.map->n;
   if (v.kind == TPL_UNDEFINED) return 0;
