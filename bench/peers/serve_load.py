@@ -284,7 +284,7 @@ def part_kill():
     def talk(s):  # turns of sessions that are under way when it is killed
         done, turn = 0, 0
         while not stop.is_set():
-            got = server.ask({"prompt": prompt(random.Random(turn), 10), "max_tokens": 10, "seed": turn, "session_id": s, "ignore_eos": True}, 1)
+            got = server.ask({"prompt": prompt(random.Random(turn), 10), "max_tokens": 10, "seed": turn, "session_id": s, "ignore_eos": True})
             turn += 1
             if got[0] == 200:
                 done = got[3]["usage"]["prompt_tokens"] + got[2]
