@@ -104,7 +104,9 @@ size_t mn_stream_state_bytes(const mn_stream *s); /* all that is needed to go on
 
 /* The session file: safetensors with the model's fingerprint, written whole or not at all (nothing is tried before: saving the
  * fresh stream shows whether the path can be written). Loading refuses the file of
- * another model, a truncated or an edited one, and then leaves the stream as it was. */
+ * another model, a truncated or an edited one, and then leaves the stream as it was. Saving to the file that the stream was loaded from last
+ * goes on with it: MN_ERR_IO where another program, or another handle, has written it since; it stays as it is, and the stream can be saved
+ * under another name. Any other file of that name is replaced. */
 mn_status mn_stream_save(mn_stream *s, const char *path);
 mn_status mn_stream_load(mn_stream *s, const char *path);
 

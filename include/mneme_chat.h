@@ -30,7 +30,8 @@ mn_status mn_chat_back(mn_chat *c, int64_t turns); /* takes back the last so man
 int64_t mn_chat_tokens_read(const mn_chat *c);     /* tokens computed since it was made, its answers' among them */
 
 /* The dialogue's file: messages, tokens, state and snapshots, written whole or not at all. Loading refuses the file of another model, one that was
- * cut or changed, and one without messages; what follows has the same bits as if nothing had stopped. */
+ * cut or changed, and one without messages; what follows has the same bits as if nothing had stopped. Saving to the file that it was loaded from
+ * is MN_ERR_IO where somebody else has written that since, as for mn_stream_save. */
 mn_status mn_chat_save(mn_chat *c, const char *path);
 mn_status mn_chat_load(const mn_lm *lm, const char *template_file, const char *path, mn_chat **out);
 

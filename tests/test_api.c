@@ -166,6 +166,14 @@ static void memory_is_saved_loaded_and_forked(void) {
   CHECK_OK(mn_stream_feed(s, (int32_t[]){'h', 'e', ' ', 'r', 'e', 'a', 'd', ','}, 8, NULL));
   CHECK_OK(mn_stream_save(s, DIR "/memory.safetensors"));
   CHECK_OK(mn_stream_load(other, DIR "/memory.safetensors"));
+  CHECK_OK(mn_stream_save(other, DIR "/memory.safetensors")); /* what it has read and written itself */
+  CHECK_OK(mn_stream_save(other, DIR "/memory.safetensors"));
+  CHECK_OK(mn_stream_save(s, DIR "/memory.safetensors")); /* it was not loaded from there: that file is replaced */
+  CHECK(mn_stream_save(other, "./" DIR "/memory.safetensors") == MN_ERR_IO && strstr(mn_message(), "another program has written it"), "%s",
+        mn_message());
+  CHECK_OK(mn_stream_save(other, DIR "/other.safetensors"));
+  CHECK_OK(mn_stream_load(other, DIR "/memory.safetensors"));
+  CHECK_OK(mn_stream_save(other, DIR "/memory.safetensors"));
   CHECK_OK(mn_stream_fork(s, &copy));
   CHECK(mn_stream_position(other) == 8 && mn_stream_position(copy) == 8, "positions");
   int n_dims;

@@ -75,6 +75,9 @@ static void turns_are_said_forked_and_taken_back(void) {
     say(loaded, "a", &last);
     CHECK(!strcmp(last.text, one.text), "%s, not %s", last.text, one.text);
   }
+  CHECK_OK(mn_chat_save(c, "c.safetensors"));
+  CHECK(!loaded || (mn_chat_save(loaded, "./c.safetensors") == MN_ERR_IO && strstr(mn_message(), "another program has written it")), "%s",
+        mn_message());
   last.most = 2;
   say(c, "d", &last);
   CHECK(last.pieces == 2 && mn_chat_turns(c) == 4 - 1, "who listens may stop it: %d", last.pieces);

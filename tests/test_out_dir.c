@@ -284,12 +284,14 @@ static void what_killed_processes_left_is_tidied(void) {
     CHECK_OK(mn_file_write(test_path(path), "half", 4));
   }
   CHECK_OK(mn_file_write(test_path("cache/.mneme-mine"), "mine", 4));
+  CHECK_OK(mn_file_write(test_path("out/.mneme-s.safetensors.lock"), "", 0));
   CHECK_OK(train_into(test_path("out"), small(), false, ""));
   for (int i = 0; i < 3; i++) {
     char path[64];
     snprintf(path, sizeof path, "%s/.mneme-4242-1.tmp", where[i]);
     CHECK(!mn_file_exists(test_path(path)), "%s is gone", path);
   }
+  CHECK(!mn_file_exists(in_out(".mneme-s.safetensors.lock")), "nor the lock of a session");
   CHECK(!mn_file_exists(in_out("checkpoints/writing-step-4")) && holds(test_path("cache/.mneme-mine"), "mine"), "and nothing else");
   clean();
 }

@@ -85,7 +85,7 @@ static void other_states_are_refused(void) {
 }
 
 static void save_as(const char *path, const mn_states *s) {
-  CHECK_OK(mn_states_save(s, path, 2, (mn_states_meta[]){{"model", "m"}, {"tokenizer", NULL}}));
+  CHECK_OK(mn_states_save(s, path, NULL, 2, (mn_states_meta[]){{"model", "m"}, {"tokenizer", NULL}}));
 }
 
 static mn_status load_from(const char *path, mn_states *s) {
@@ -122,7 +122,7 @@ static void files_give_back_every_row(void) {
   float nan[B * 2 * W] = {0};
   nan[7] = NAN;
   CHECK_OK(mn_states_put(a, 1, nan));
-  CHECK(mn_states_save(a, path, 0, NULL) == MN_ERR_NUMERIC && strstr(mn_message(), "k is not finite"), "%s", mn_message());
+  CHECK(mn_states_save(a, path, NULL, 0, NULL) == MN_ERR_NUMERIC && strstr(mn_message(), "k is not finite"), "%s", mn_message());
   mn_states_free(a);
   mn_states_free(b);
   mn_states_free(two);

@@ -359,11 +359,71 @@ static void bytes_are_asked_for_meanwhile(void) {
   fixture_close(&f);
 }
 
+/* Two shelves on one folder, as two servers have them. */
+static void what_is_kept_is_one_processs_at_a_time(void) {
+  fixture f;
+  if (!open_model(&f)) return;
+  mn_shelf *one = make(&f, "both", 0, true), *two = make(&f, "both", 0, true);
+  mn_text told = {0};
+  mn_conversation *c = NULL, *no = NULL;
+  talk(one, "a", 5);
+  c = take(one, "a", false);
+  CHECK(mn_shelf_take(two, 0, "a", true, &no) == MN_ERR_CONFIG && !no && strstr(mn_message(), "open in another process"), "%s", mn_message());
+  CHECK(mn_shelf_remove(two, 0, "a") == MN_ERR_CONFIG && strstr(mn_message(), "open in another process"), "%s", mn_message());
+  talk(two, "b", 3);
+  CHECK(mn_shelf_fork(two, 0, "b", "a") == MN_ERR_CONFIG, "%s", mn_message());
+  if (c) CHECK_OK(mn_shelf_give(one, 0, "a", c, "first"));
+  CHECK(length_of(two, 0, "a") == 5, "the other has it as it was saved");
+  say(two, 0, "a", 4); /* while the first has it in memory */
+  CHECK_OK(mn_shelf_note(one, 0, "a", &told));
+  CHECK(told.data && !strcmp(told.data, "of two"), "its note is the other's: %s", told.data ? told.data : "none");
+  CHECK(length_of(one, 0, "a") == 9, "and what was said there is not lost");
+  say(one, 0, "a", 1);
+  CHECK(length_of(two, 0, "a") == 10 && length_of(one, 0, "a") == 10, "by turns");
+  c = take(one, "new", true);
+  CHECK(mn_shelf_take(two, 0, "new", true, &no) == MN_ERR_CONFIG && !no, "nor is one begun twice: %s", mn_message());
+  if (c) CHECK_OK(mn_shelf_give(one, 0, "new", c, NULL));
+  CHECK(mn_shelf_fork(two, 0, "b", "new") == MN_ERR_CONFIG && strstr(mn_message(), "is there already"), "%s", mn_message());
+  CHECK(!mn_file_exists("both/.mneme-a.safetensors.lock") && !mn_file_exists("both/.mneme-new.safetensors.lock"), "nobody has one now");
+  mn_shelf_free(one), mn_shelf_free(two);
+  mn_text_free(&told);
+  fixture_close(&f);
+}
+
+/* A program that knows of no locks writes the file of one that is open. */
+static void neither_of_two_is_lost(void) {
+  fixture f;
+  if (!open_model(&f)) return;
+  mn_shelf *s = make(&f, "torn", 0, true);
+  talk(s, "a", 5), talk(s, "other", 2);
+  mn_conversation *c = take(s, "a", false);
+  const int32_t token = 3;
+  if (c) CHECK_OK(mn_conversation_feed(c, &token, 1, NULL));
+  CHECK_OK(mn_file_copy("torn/other.safetensors", "torn/a.safetensors"));
+  if (c) CHECK(mn_shelf_give(s, 0, "a", c, NULL) == MN_ERR_IO && strstr(mn_message(), "another program has written it"), "%s", mn_message());
+  CHECK(length_of(s, 0, "other") == 2, "the others go on");
+  CHECK_OK(mn_shelf_keep(s));
+  CHECK_OK(mn_shelf_keep(s));
+  mn_shelf_free(s);
+  s = make(&f, "torn", 0, true);
+  CHECK(length_of(s, 0, "a") == 2 && length_of(s, 0, "a-2") == 6 && look(s).n == 3, "both are there: %s", look(s).names);
+  talk(s, "lost", 3);
+  CHECK(rename("torn", "away") == 0, "moved");
+  CHECK_OK(mn_file_write("torn", "a file", 6));
+  c = take(s, "lost", false);
+  if (c) CHECK(mn_shelf_give(s, 0, "lost", c, NULL) == MN_ERR_IO, "%s", mn_message());
+  CHECK(mn_shelf_keep(s) == MN_ERR_IO && strstr(mn_message(), "torn is a file"), "what cannot be kept is said: %s", mn_message());
+  mn_shelf_free(s);
+  fixture_close(&f);
+}
+
 int main(void) {
   RUN(the_least_lately_used_go_to_files_and_come_back);
   RUN(what_is_kept_is_there_for_the_next_program);
   RUN(one_is_had_by_one_at_a_time);
   RUN(an_owners_are_nobody_elses);
+  RUN(what_is_kept_is_one_processs_at_a_time);
+  RUN(neither_of_two_is_lost);
   RUN(beginnings_are_not_too_many);
   RUN(any_number_of_threads_may_ask);
   RUN(bytes_are_asked_for_meanwhile);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/lm.h"
+#include "api/loaded.h"
 #include "api/settings.h"
 #include "format/json.h"
 #include "run/chat.h"
@@ -17,6 +18,7 @@ struct mn_chat {
   mn_chat_format *format;
   mn_conversation *conversation;
   mn_text note; /* the messages, as JSON */
+  mn_loaded loaded;
 };
 
 /* ---- making and ending ---- */
@@ -38,6 +40,7 @@ void mn_chat_free(mn_chat *c) {
   mn_conversation_free(c->conversation);
   mn_chat_format_free(c->format);
   mn_text_free(&c->note);
+  mn_loaded_end(&c->loaded);
   free(c->template);
   free(c);
 }
@@ -207,8 +210,8 @@ mn_status mn_chat_say(mn_chat *c, const char *text, int64_t max_tokens, const ch
 
 /* ---- files ---- */
 mn_status mn_chat_save(mn_chat *c, const char *path) {
-  return c && path ? mn_conversation_save(c->conversation, path, c->note.data)
-                   : mn_fail(MN_ERR_ARG, "mn_chat_save: c and path must not be NULL");
+  if (!c || !path) return mn_fail(MN_ERR_ARG, "mn_chat_save: c and path must not be NULL");
+  return mn_conversation_save_over(c->conversation, path, c->note.data, mn_loaded_at(&c->loaded, path));
 }
 
 mn_status mn_chat_load(const mn_lm *lm, const char *template_file, const char *path, mn_chat **out) {
@@ -218,6 +221,7 @@ mn_status mn_chat_load(const mn_lm *lm, const char *template_file, const char *p
   *out = NULL;
   MN_TRY(blank(lm, template_file, &c));
   mn_status status = mn_lm_program(lm, &config.program);
+  if (status == MN_OK) status = mn_loaded_begin(&c->loaded, path);
   if (status == MN_OK)
     status = mn_conversation_open(mn_lm_bundle(lm)->model, mn_lm_bundle(lm)->params, &config, NULL, path, &c->note, &c->conversation);
   mn_arena *arena = mn_arena_new();

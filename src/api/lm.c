@@ -1,6 +1,7 @@
 /* lm.c - mneme.h's models and streams: thin covers over bundle.h, session.h and sampler.h that check what a foreign caller
  * may get wrong. */
 #include "api/lm.h"
+#include "api/loaded.h"
 #include "api/settings.h"
 #include "base/precision.h"
 #include "checkpoint/bundle.h"
@@ -22,6 +23,7 @@ struct mn_stream {
   mn_session *session;
   int64_t batch;
   int64_t told; /* tokens that the reports are about */
+  mn_loaded loaded;
 };
 
 const char *mn_version(void) { return MN_VERSION; }
@@ -141,6 +143,7 @@ mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream 
 void mn_stream_free(mn_stream *s) {
   if (!s) return;
   mn_session_free(s->session);
+  mn_loaded_end(&s->loaded);
   free(s);
 }
 
@@ -206,10 +209,17 @@ int64_t mn_stream_position(const mn_stream *s) { return mn_session_position(s->s
 size_t mn_stream_state_bytes(const mn_stream *s) { return mn_session_state_bytes(s->session); }
 
 mn_status mn_stream_save(mn_stream *s, const char *path) {
-  return path ? mn_session_save(s->session, path) : mn_fail(MN_ERR_ARG, "mn_stream_save: path is NULL");
+  if (!path) return mn_fail(MN_ERR_ARG, "mn_stream_save: path is NULL");
+  return mn_session_save_over(s->session, path, mn_loaded_at(&s->loaded, path));
 }
 mn_status mn_stream_load(mn_stream *s, const char *path) {
-  return path ? mn_session_load(s->session, path) : mn_fail(MN_ERR_ARG, "mn_stream_load: path is NULL");
+  mn_loaded from;
+  if (!path) return mn_fail(MN_ERR_ARG, "mn_stream_load: path is NULL");
+  MN_TRY(mn_loaded_begin(&from, path));
+  mn_status status = mn_session_load(s->session, path);
+  mn_loaded_end(status == MN_OK ? &s->loaded : &from);
+  if (status == MN_OK) s->loaded = from;
+  return status;
 }
 
 int mn_stream_tensor_count(const mn_stream *s) { return mn_session_count(s->session); }

@@ -1,5 +1,6 @@
 /* file.c - files as wholes. The one place that writes files that must survive: everything that is kept (checkpoints,
  * sessions, caches, plots) goes through mn_file_writer. */
+#define _GNU_SOURCE
 #include "base/file.h"
 
 #include <dirent.h>
@@ -134,7 +135,8 @@ struct mn_file_writer {
   bool unnamed; /* O_TMPFILE: nothing to clean up, even after SIGKILL */
   bool existed;
   int fd;
-  mn_status status; /* sticky; the text of the first fault is in `fault` */
+  mn_file_stamp *expected; /* NULL: whatever is there is replaced */
+  mn_status status;        /* sticky; the text of the first fault is in `fault` */
   char *fault;
   size_t used;
   unsigned char buffer[WRITER_BUFFER];
@@ -335,6 +337,32 @@ static mn_status sync_dir_of(const char *path) {
   return status;
 }
 
+static mn_file_stamp stamp_of(const struct stat *st) {
+  return (mn_file_stamp){true, (uint64_t)st->st_dev, (uint64_t)st->st_ino, (uint64_t)st->st_size,
+                         (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec};
+}
+
+void mn_file_writer_expect(mn_file_writer *w, mn_file_stamp *stamp) { w->expected = stamp; }
+
+/* The finished file gets its name. 0, or what stood in the way; EEXIST: another file than the expected one. */
+static int put_in_place(const mn_file_writer *w) {
+  struct stat st;
+  if (w->expected && mn_file_changed(w->path, w->expected)) return EEXIST;
+  if (w->expected && !w->expected->exists && lstat(w->path, &st) != 0) { /* nor one that comes just now */
+    if (renameat2(AT_FDCWD, w->temp, AT_FDCWD, w->path, RENAME_NOREPLACE) == 0) return 0;
+    if (errno != EINVAL && errno != ENOSYS) return errno; /* the file system knows no such thing */
+  }
+  return rename(w->temp, w->path) == 0 ? 0 : errno;
+}
+
+static mn_status another_is_there(mn_file_writer *w) {
+  w->status = mn_fail(MN_ERR_IO,
+                      "%s is not the file that was read: another program has written it since; it stays as it is, and nothing was saved in "
+                      "its place",
+                      w->path);
+  return w->status;
+}
+
 static mn_status commit(mn_file_writer *w) {
   if (w->status != MN_OK) return say_again(w);
   MN_TRY(flush(w));
@@ -343,8 +371,11 @@ static mn_status commit(mn_file_writer *w) {
   int held = fcntl(w->fd, F_DUPFD_CLOEXEC, 0);                 /* keeps the lock until the file has its name */
   int error = close(w->fd) != 0 && errno != EINTR ? errno : 0; /* NFS reports a full disk or quota here */
   w->fd = -1;
-  if (!error && rename(w->temp, w->path) != 0) error = errno;
+  if (!error) error = put_in_place(w);
+  struct stat st;
+  if (!error && w->expected && held >= 0 && fstat(held, &st) == 0) *w->expected = stamp_of(&st);
   if (held >= 0) close(held);
+  if (error == EEXIST && w->expected) return another_is_there(w);
   if (error) return writer_fault(w, error);
   free(w->temp);
   w->temp = NULL;
@@ -416,6 +447,17 @@ mn_status mn_file_stat(const char *path, mn_file_info *info) {
 bool mn_file_exists(const char *path) {
   struct stat st;
   return stat(path, &st) == 0;
+}
+
+mn_file_stamp mn_file_stamp_of(const char *path) {
+  struct stat st;
+  return stat(path, &st) == 0 ? stamp_of(&st) : (mn_file_stamp){0};
+}
+
+bool mn_file_changed(const char *path, const mn_file_stamp *was) {
+  const mn_file_stamp is = mn_file_stamp_of(path);
+  return is.exists && (!was->exists || is.device != was->device || is.inode != was->inode || is.size != was->size ||
+                       is.mtime_ns != was->mtime_ns);
 }
 
 static bool same_now(const char *a, const char *b, bool *there) {

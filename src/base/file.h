@@ -38,6 +38,15 @@ mn_status mn_file_writer_open(const char *path, mn_file_writer **out);
 mn_status mn_file_writer_append(mn_file_writer *w, const void *data, size_t n);
 /* Writes over bytes [at, at + n) of what was appended: for a header that is known only when all has gone out. */
 mn_status mn_file_writer_replace(mn_file_writer *w, uint64_t at, const void *data, size_t n);
+/* What a file was when it was looked at: one that was written to since, or that another has taken the place of, has another stamp. */
+typedef struct mn_file_stamp {
+  bool exists; /* else all is 0 */
+  uint64_t device, inode, size;
+  int64_t mtime_ns;
+} mn_file_stamp;
+/* Commit replaces nothing but the file of this stamp, or none (MN_ERR_IO); where that has gone it is made again. Then the stamp is of what
+ * was written. It stays the caller's. */
+void mn_file_writer_expect(mn_file_writer *w, mn_file_stamp *stamp);
 mn_status mn_file_writer_commit(mn_file_writer *w);                    /* frees w in either case */
 void mn_file_writer_abort(mn_file_writer *w);                          /* frees w (may be NULL); nothing is left on the disk */
 mn_status mn_file_write(const char *path, const void *data, size_t n); /* open, append, commit */
@@ -54,6 +63,9 @@ typedef struct mn_file_info {
 /* A missing file is no error: exists is false. */
 mn_status mn_file_stat(const char *path, mn_file_info *info);
 bool mn_file_exists(const char *path);
+mn_file_stamp mn_file_stamp_of(const char *path);
+/* Is there a file, and another one than that of the stamp? */
+bool mn_file_changed(const char *path, const mn_file_stamp *was);
 /* Do two names mean one file, by whatever links and spellings? Of files that are not there: one name in one directory. */
 bool mn_file_same(const char *a, const char *b);
 mn_status mn_file_remove(const char *path);                  /* a missing file is no error */

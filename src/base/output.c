@@ -12,6 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/claim.h"
 #include "base/file.h"
 
 /* ---- trying ------------------------------------------------------------------------------------------------------- */
@@ -33,15 +34,22 @@ mn_status mn_output_try(const char *path, uint64_t bytes) {
   mn_status status = dir && block ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK) {
     mn_output_tidy(dir);
-    status = mn_file_writer_open(path, &w);
+    status = check_room(dir, path, bytes);
   }
+  if (status == MN_OK) status = mn_file_writer_open(path, &w);
   if (status == MN_OK) status = mn_file_writer_append(w, block, tried);
   if (status == MN_OK) status = mn_file_writer_replace(w, 0, block, 1); /* to the disk, not to a buffer */
   mn_file_writer_abort(w);
-  if (status == MN_OK) status = check_room(dir, path, bytes);
   free(dir);
   free(block);
   return status;
+}
+
+/* The message is about a file that never was: it becomes one about all that would be there. */
+static void speak_of_all(const char *dir, const char *inside) {
+  char *why = mn_strdup(mn_message()), *at = why ? strstr(why, inside) : NULL;
+  if (at) mn_fail(MN_ERR_IO, "%.*sfiles in %s%s", (int)(at - why), why, dir, at + strlen(inside));
+  free(why);
 }
 
 mn_status mn_output_try_dir(const char *path) {
@@ -49,9 +57,10 @@ mn_status mn_output_try_dir(const char *path) {
   if (!*path) return mn_fail(MN_ERR_IO, "the name of a directory is empty");
   MN_TRY(mn_file_stat(path, &info));
   if (info.is_dir) {
-    /* What a message calls it; it never gets that name. No model is smaller. */
-    char *inside = mn_path_join(path, "(any file)");
+    MN_TRY(check_room(path, path, 1 << 17)); /* no model is smaller */
+    char *inside = mn_path_join(path, ".mneme-try");
     mn_status status = inside ? mn_output_try(inside, 1 << 17) : MN_ERR_MEMORY;
+    if (status == MN_ERR_IO) speak_of_all(path, inside);
     free(inside);
     return status;
   }
@@ -79,7 +88,7 @@ void mn_output_tidy(const char *path) {
   }
   for (struct dirent *e; (e = readdir(dir));) {
     struct stat st;
-    if (!mn_file_is_temp(e->d_name)) continue;
+    if (!mn_file_is_temp(e->d_name) && !mn_claim_is_lock(e->d_name)) continue;
     int fd = openat(in, e->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) continue;
     /* A living writer holds its lock until the file has its name. */

@@ -13,7 +13,7 @@ mn_status mn_output_try(const char *path, uint64_t bytes);
 /* Can a directory be made at `path`, or files in it if it is there? Nothing is made. */
 mn_status mn_output_try_dir(const char *path);
 
-/* Removes the temporary files that writers left in a directory when they were killed: those that no living writer holds. A
+/* Removes the temporary files that writers left in a directory when they were killed, and the locks of claims: those that no living process holds. A
  * directory that is missing or not ours to change is left alone. */
 void mn_output_tidy(const char *dir);
 

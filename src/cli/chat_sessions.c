@@ -7,6 +7,7 @@
 
 #include "base/dir.h"
 #include "base/file.h"
+#include "base/output.h"
 #include "cli/chat_dialogue.h"
 #include "format/safetensors.h"
 
@@ -23,9 +24,30 @@ mn_status mn_chat_path(const char *folder, const char *name, char **out) {
   return *out ? MN_OK : MN_ERR_MEMORY;
 }
 
-mn_status mn_chat_folder(const char *folder) {
+char *mn_chat_name(const char *path) {
+  const char *base = mn_path_base(path);
+  const size_t n = strlen(base), cut = sizeof ending - 1;
+  return mn_format("%.*s", (int)(n > cut && !strcmp(base + n - cut, ending) ? n - cut : n), base);
+}
+
+static mn_status make_folder(const char *folder) {
   MN_TRY(mn_dir_need_real(folder));
   return mn_make_dirs(folder);
+}
+
+mn_status mn_chat_open(const char *folder, const char *name, bool fresh, uint64_t bytes, mn_session_file *out) {
+  char *path, what[300];
+  *out = (mn_session_file){0};
+  MN_TRY(mn_chat_path(folder, name, &path));
+  snprintf(what, sizeof what, "session %s", name);
+  mn_status status = make_folder(folder);
+  if (status == MN_OK) status = mn_session_file_open(path, what, out);
+  if (status == MN_OK && fresh && out->stamp.exists)
+    status = mn_fail(MN_ERR_CONFIG, "%s is there: choose another name, or remove the file; session %s would be overwritten", path, name);
+  if (status == MN_OK) status = mn_output_try(path, bytes);
+  if (status != MN_OK) mn_session_file_close(out);
+  free(path);
+  return status;
 }
 
 /* A dialogue with its text, without the model; *is false: the file is of another kind. */

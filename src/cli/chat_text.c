@@ -12,7 +12,6 @@
 
 #include "base/file.h"
 #include "base/nearest.h"
-#include "base/output.h"
 #include "cli/chat_dialogue.h"
 #include "cli/chat_lines.h"
 #include "cli/chat_sessions.h"
@@ -31,7 +30,8 @@ typedef struct chat {
   mn_arena *arena;
   const mn_value *values; /* --with */
   mn_dtype compute;
-  char *name, *path; /* of the session; NULL: it is not kept */
+  mn_session_file kept; /* path NULL: it is not kept */
+  char *name;           /* of the session */
   int64_t most;
   mn_lines in;
   bool asks, verbose, over;
@@ -128,13 +128,24 @@ static mn_status fits(const chat *c, const mn_ids *asked) {
       asked->len, limit.key ? limit.key : "the room of this model", (long long)limit.tokens);
 }
 
-static mn_status save(chat *c) {
+static mn_status write_session(void *ctx, const char *path, mn_file_stamp *stamp) {
+  const chat *c = ctx;
   mn_text note = {0};
-  if (!c->path) return MN_OK;
   mn_status status = mn_dialogue_write(&c->said, &note);
-  if (status == MN_OK) status = mn_conversation_save(c->stream, c->path, note.data);
+  if (status == MN_OK) status = mn_conversation_save_over(c->stream, path, note.data, stamp);
   mn_text_free(&note);
   return status;
+}
+
+static mn_status take_name(chat *c) {
+  free(c->name);
+  return (c->name = mn_chat_name(c->kept.path)) ? MN_OK : MN_ERR_MEMORY;
+}
+
+static mn_status save(chat *c) {
+  if (!c->kept.path) return MN_OK;
+  MN_TRY(mn_session_file_save(&c->kept, write_session, c));
+  return take_name(c); /* another one, where somebody else has written the file */
 }
 
 static void report(const chat *c, const answer *a) {
@@ -256,29 +267,24 @@ static mn_status reset(chat *c) {
 
 /* From now on the session has this name, which nothing has yet. */
 static mn_status rename_session(chat *c, const char *command, const char *name) {
-  char *path = NULL, *copy;
   if (!*name) return mn_fail(MN_ERR_CONFIG, "/%s wants the name of a session", command);
-  MN_TRY(mn_chat_path(c->folder, name, &path));
-  mn_status status = mn_file_exists(path) ? mn_fail(MN_ERR_CONFIG, "%s is there: choose another name", path) : mn_chat_folder(c->folder);
-  copy = status == MN_OK ? mn_strdup(name) : NULL;
-  if (status == MN_OK && !copy) status = MN_ERR_MEMORY;
-  char *const before = c->path;
-  if (status == MN_OK) c->path = path, status = save(c);
+  if (c->name && !strcmp(name, c->name)) return mn_fail(MN_ERR_CONFIG, "%s is this session: choose another name", name);
+  mn_session_file other;
+  MN_TRY(mn_chat_open(c->folder, name, true, 0, &other));
+  mn_status status = mn_session_file_save(&other, write_session, c);
   if (status != MN_OK) {
-    c->path = before;
-    free(path);
-    free(copy);
+    mn_session_file_close(&other);
     return status;
   }
-  free(before);
-  free(c->name);
-  c->name = copy;
-  return done(c, command, "goes on as session %s, which holds %lld turns", name);
+  mn_session_file_close(&c->kept);
+  c->kept = other;
+  MN_TRY(take_name(c));
+  return done(c, command, "goes on as session %s, which holds %lld turns", c->name);
 }
 
 static mn_status keep(chat *c, const char *name) {
   if (*name && (!c->name || strcmp(name, c->name) != 0)) return rename_session(c, "save", name);
-  if (!c->path) return mn_fail(MN_ERR_CONFIG, "/save wants the name of a session");
+  if (!c->kept.path) return mn_fail(MN_ERR_CONFIG, "/save wants the name of a session");
   MN_TRY(save(c));
   return done(c, "save", "session %s is saved, with %lld turns", c->name);
 }
@@ -348,8 +354,8 @@ static mn_status talk(chat *c) {
   }
   if (c->asks && !c->over) mn_print("\n");
   if (!mn_cli_interrupted()) return MN_OK;
-  return mn_fail(MN_ERR_CANCELLED, "interrupted%s%s%s", c->path ? "; " : "", c->path ? c->path : "",
-                 c->path ? " holds all turns that were answered" : "");
+  return mn_fail(MN_ERR_CANCELLED, "interrupted%s%s%s", c->kept.path ? "; " : "", c->kept.path ? c->kept.path : "",
+                 c->kept.path ? " holds all turns that were answered" : "");
 }
 
 /* ---- which session ---- */
@@ -372,13 +378,8 @@ static mn_status choose_session(chat *c) {
     return mn_conversation_new(c->bundle->model, c->bundle->params, &how, NULL, &c->stream);
   }
   if (mn_cli_given(cli, "new") && other) return mn_fail(MN_ERR_CONFIG, "--new and --fork: give one of them");
-  MN_TRY(mn_chat_path(c->folder, name, &c->path));
-  MN_TRY(mn_chat_folder(c->folder));
-  if (!(c->name = mn_strdup(name))) return MN_ERR_MEMORY;
-  const bool there = mn_file_exists(c->path);
-  if (there && (mn_cli_given(cli, "new") || other))
-    return mn_fail(MN_ERR_CONFIG, "%s is there: session %s would be overwritten; choose another name, or remove the file", c->path, name);
-  MN_TRY(mn_output_try(c->path, 0));
+  MN_TRY(mn_chat_open(c->folder, name, mn_cli_given(cli, "new") || other, 0, &c->kept));
+  MN_TRY(take_name(c));
   if (other) {
     char *from = NULL;
     MN_TRY(mn_chat_path(c->folder, other, &from));
@@ -386,7 +387,7 @@ static mn_status choose_session(chat *c) {
     free(from);
     return status == MN_OK ? save(c) : mn_context(status, "--fork");
   }
-  if (there) return mn_context(open_session(c, c->path), "--session (another model's session needs another name)");
+  if (c->kept.stamp.exists) return mn_context(open_session(c, c->kept.path), "--session (another model's session needs another name)");
   return mn_conversation_new(c->bundle->model, c->bundle->params, &how, NULL, &c->stream);
 }
 
@@ -431,8 +432,8 @@ static mn_status set_up(chat *c) {
   MN_TRY(take_values(c));
   MN_TRY(choose_session(c));
   MN_TRY(take_system(c));
-  if (c->path && c->said.n) mn_cli_note(cli, "%s goes on after %lld turns", c->path, (long long)c->said.n);
-  else if (c->path) mn_cli_note(cli, "%s begins", c->path);
+  if (c->kept.path && c->said.n) mn_cli_note(cli, "%s goes on after %lld turns", c->kept.path, (long long)c->said.n);
+  else if (c->kept.path) mn_cli_note(cli, "%s begins", c->kept.path);
   if (c->asks) mn_cli_note(cli, "/help lists the commands");
   return MN_OK;
 }
@@ -449,6 +450,6 @@ mn_status mn_chat_text_run(mn_cli *cli, const mn_bundle *bundle, const char *fol
   mn_lines_free(&c.in);
   mn_arena_free(c.arena);
   free(c.name);
-  free(c.path);
+  mn_session_file_close(&c.kept);
   return status;
 }

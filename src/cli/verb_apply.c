@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/finite.h"
 #include "cli/apply_inputs.h"
+#include "cli/session_file.h"
 #include "cli/unit_arg.h"
 #include "run/program.h"
 
@@ -45,6 +46,7 @@ typedef struct work {
   mn_apply_inputs inputs;
   int64_t B, T; /* rows, and tokens that a stream moves on by; 1 where the unit reads no sequence */
   mn_st_writer *out, *state_out;
+  mn_session_file kept; /* of --state-in and --state-out, where they are one */
   void **held; /* host memory the writers point at */
   int n_held;
 } work;
@@ -97,6 +99,7 @@ static mn_status prepare(work *w) {
   w->B = w->inputs.sizes.B;
   w->T = w->inputs.sizes.T ? w->inputs.sizes.T : 1;
   path = mn_cli_get(w->cli, "state-in");
+  MN_TRY(mn_session_file_of_both(path, mn_cli_get(w->cli, "state-out"), &w->kept));
   return path ? mn_st_open(path, &w->state_in) : MN_OK;
 }
 
@@ -313,6 +316,8 @@ static mn_status run_once(work *w, mn_form form) {
   return status;
 }
 
+static mn_status write_state(void *ctx, const char *path, mn_file_stamp *stamp) { return mn_st_writer_save_over(ctx, path, stamp); }
+
 static mn_status compute(work *w) {
   const char *out_path, *path = mn_cli_get(w->cli, "state-out");
   const mn_form form = {.batch = w->B, .length = w->T};
@@ -322,7 +327,7 @@ static mn_status compute(work *w) {
   MN_TRY(run_once(w, form));
   if (path) MN_TRY(take_states(w));
   MN_TRY(mn_st_writer_save(w->out, out_path));
-  if (path) MN_TRY(mn_st_writer_save(w->state_out, path));
+  if (path) MN_TRY(mn_session_file_save_to(&w->kept, path, write_state, w->state_out));
   path = mn_cli_get(w->cli, "params-out");
   return path ? mn_params_save(w->params, path) : MN_OK;
 }
@@ -338,6 +343,7 @@ static mn_status run(mn_cli *cli) {
   mn_program_free(w.program);
   mn_st_writer_free(w.out);
   mn_st_writer_free(w.state_out);
+  mn_session_file_close(&w.kept);
   for (int i = 0; i < w.n_held; i++) free(w.held[i]);
   free(w.held);
   mn_st_close(w.input);

@@ -11,7 +11,6 @@
 
 #include "base/dir.h"
 #include "base/file.h"
-#include "base/output.h"
 #include "cli/chat_lines.h"
 #include "cli/chat_sessions.h"
 #include "cli/chat_text.h"
@@ -29,7 +28,7 @@ typedef struct chat {
   mn_chat_form form; /* what stands before and behind messages */
   mn_session *session;
   mn_sampler *sampler;
-  char *path; /* of the session's file; NULL: it is not kept */
+  mn_session_file kept; /* path NULL: it is not kept */
   int64_t most;
   mn_ids closing; /* the tokens behind an answer */
   mn_lines in;
@@ -55,9 +54,13 @@ static mn_status add(const chat *c, const char *text, size_t n, mn_ids *out) {
 }
 
 /* ---- after the answer ---- in another thread, which nothing stops */
+static mn_status write_session(void *ctx, const char *path, mn_file_stamp *stamp) { return mn_session_save_over(ctx, path, stamp); }
+
+static mn_status save(chat *c) { return c->kept.path ? mn_session_file_save(&c->kept, write_session, c->session) : MN_OK; }
+
 static mn_status end_turn(chat *c) {
   if (mn_session_has_turns(c->session)) MN_TRY(mn_session_end_turn(c->session, NULL));
-  return c->path ? mn_session_save(c->session, c->path) : MN_OK;
+  return save(c);
 }
 
 static void *work(void *ctx) {
@@ -208,8 +211,8 @@ static mn_status talk(chat *c) {
   if (c->asks) mn_print("\n");
   MN_TRY(wait_for_work(c));
   if (!mn_cli_interrupted()) return MN_OK;
-  return mn_fail(MN_ERR_CANCELLED, "interrupted%s%s%s", c->path ? "; " : "", c->path ? c->path : "",
-                 c->path ? " holds all turns that were answered" : "");
+  return mn_fail(MN_ERR_CANCELLED, "interrupted%s%s%s", c->kept.path ? "; " : "", c->kept.path ? c->kept.path : "",
+                 c->kept.path ? " holds all turns that were answered" : "");
 }
 
 /* ---- which session ---- */
@@ -222,30 +225,27 @@ static mn_status choose_session(chat *c, const char *folder) {
     return MN_OK;
   }
   if (mn_cli_given(cli, "new") && other) return mn_fail(MN_ERR_CONFIG, "--new and --fork: give one of them");
-  MN_TRY(mn_chat_path(folder, name, &c->path));
-  MN_TRY(mn_chat_folder(folder));
-  const bool there = mn_file_exists(c->path);
-  if (there && (mn_cli_given(cli, "new") || other))
-    return mn_fail(MN_ERR_CONFIG, "%s is there: session %s would be overwritten; choose another name, or remove the file", c->path, name);
-  MN_TRY(mn_output_try(c->path, mn_session_state_bytes(c->session)));
+  MN_TRY(mn_chat_open(folder, name, mn_cli_given(cli, "new") || other, mn_session_state_bytes(c->session), &c->kept));
   if (other) {
     char *from = NULL;
     MN_TRY(mn_chat_path(folder, other, &from));
     mn_status status = mn_session_load(c->session, from);
     free(from);
-    return status == MN_OK ? mn_session_save(c->session, c->path) : mn_context(status, "--fork");
+    return status == MN_OK ? save(c) : mn_context(status, "--fork");
   }
-  return there ? mn_context(mn_session_load(c->session, c->path), "--session (another model's session needs another name)") : MN_OK;
+  if (!c->kept.stamp.exists) return MN_OK;
+  return mn_context(mn_session_load(c->session, c->kept.path), "--session (another model's session needs another name)");
 }
 
 static void greet(const chat *c) {
   int64_t turns = 0;
-  if (!c->path) return;
+  const char *path = c->kept.path;
+  if (!path) return;
   if (mn_session_has_turns(c->session) && mn_session_turns(c->session, 0, &turns) == MN_OK && turns)
-    mn_cli_note(c->cli, "%s goes on after %lld turns", c->path, (long long)turns);
+    mn_cli_note(c->cli, "%s goes on after %lld turns", path, (long long)turns);
   else if (!mn_session_has_turns(c->session) && mn_session_position(c->session))
-    mn_cli_note(c->cli, "%s goes on after %lld tokens", c->path, (long long)mn_session_position(c->session));
-  else mn_cli_note(c->cli, "%s begins", c->path);
+    mn_cli_note(c->cli, "%s goes on after %lld tokens", path, (long long)mn_session_position(c->session));
+  else mn_cli_note(c->cli, "%s begins", path);
 }
 
 /* A model that reads text and has a template, its own or one that is given. */
@@ -312,7 +312,7 @@ static mn_status run(mn_cli *cli) {
   mn_ids_free(&c.closing);
   mn_arena_free(c.arena);
   mn_lines_free(&c.in);
-  free(c.path);
+  mn_session_file_close(&c.kept);
   free(folder);
   return status;
 }

@@ -11,6 +11,7 @@
 #include "cli/model_options.h"
 #include "cli/remarks.h"
 #include "cli/sampling_options.h"
+#include "cli/session_file.h"
 #include "format/safetensors.h"
 #include "checkpoint/bundle.h"
 #include "run/beam.h"
@@ -23,6 +24,7 @@ typedef struct generation {
   mn_bundle bundle;
   mn_session *session, *spare; /* spare: for beams */
   int64_t beams;               /* 0: tokens are drawn */
+  mn_session_file kept;        /* of --session-in and --session-out, where they are one */
   mn_sampler *sampler;
   mn_ids prompt, source, made;
   float *frames; /* a source of numbers, [n_frames, channels]; NULL: none */
@@ -211,6 +213,7 @@ static mn_status set_up(generation *g, int64_t n) {
   MN_TRY(mn_session_new(g->bundle.model, g->bundle.params, &config, &g->session));
   const char *to = mn_cli_get(g->cli, "session-out"); /* again, now that its size is known */
   if (to) MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(g->session)), "--session-out"));
+  MN_TRY(mn_session_file_of_both(from, to, &g->kept));
   if (from) MN_TRY(mn_session_load(g->session, from));
   if (g->beams > 1) MN_TRY(mn_session_fork(g->session, &g->spare));
   if (g->source.len || g->frames) MN_TRY(put_source(g));
@@ -218,6 +221,8 @@ static mn_status set_up(generation *g, int64_t n) {
   MN_TRY(mn_sampler_new(&sampling, g->bundle.model->config.vocab_size, &g->sampler));
   return mn_sampler_keep_to(g->sampler, g->bundle.tokenizer);
 }
+
+static mn_status write_session(void *ctx, const char *path, mn_file_stamp *stamp) { return mn_session_save_over(ctx, path, stamp); }
 
 static mn_status run(mn_cli *cli) {
   generation g = {.cli = cli};
@@ -227,13 +232,15 @@ static mn_status run(mn_cli *cli) {
   mn_status status = set_up(&g, n);
   if (status == MN_OK) status = g.beams ? search(&g, n) : generate(&g, n);
   if (status == MN_OK && mn_session_forgets(g.session)) mn_remark_forgetting(cli, g.session);
-  if (status == MN_OK && to) status = mn_session_save(g.session, to);
+  if (status == MN_OK && to) status = mn_session_file_save_to(&g.kept, to, write_session, g.session);
+  if (g.kept.path) to = g.kept.path;
   if (status == MN_OK) status = report(&g);
   if (status == MN_OK && to) mn_cli_note(cli, "wrote %s: the session after %" PRId64 " tokens", to, mn_session_position(g.session));
   if (status == MN_OK && mn_cli_interrupted())
     status = mn_fail(MN_ERR_CANCELLED, "interrupted after %zu tokens%s%s", g.made.len, to ? "; the session is in " : "", to ? to : "");
   mn_sampler_free(g.sampler);
   mn_session_free(g.session);
+  mn_session_file_close(&g.kept);
   mn_session_free(g.spare);
   mn_bundle_close(&g.bundle);
   mn_ids_free(&g.prompt);

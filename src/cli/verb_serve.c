@@ -65,6 +65,10 @@ static mn_status serve(mn_cli *cli, mn_server_config *c, const char *dir) {
   if (status == MN_OK) status = mn_server_new(c, &s);
   if (status == MN_OK) greet(cli, c, s);
   if (status == MN_OK && !mn_cli_given(cli, "check")) status = mn_server_run(s, mn_cli_stop_flag());
+  if (s) {
+    const mn_status kept = mn_server_end(s);
+    if (status == MN_OK) status = kept;
+  }
   mn_server_free(s);
   mn_bundle_close(&bundle);
   return status;

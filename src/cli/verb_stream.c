@@ -7,9 +7,11 @@
 
 #include "base/file.h"
 #include "base/output.h"
+#include "base/shell.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
 #include "cli/remarks.h"
+#include "cli/session_file.h"
 #include "format/plot.h"
 #include "checkpoint/bundle.h"
 #include "run/meter.h"
@@ -36,6 +38,7 @@ typedef struct stream {
   int32_t last;    /* the target of a text's last token: none */
   float *nll;      /* [segment] */
   double began;
+  mn_session_file kept; /* of --session-in and --session-out, where they are one */
   mn_file_writer *told; /* --report-out: a line for each token */
   struct {              /* --report, over all of its tensors   */
     double sum, top;
@@ -297,6 +300,7 @@ static mn_status set_up(stream *s) {
   if (bytes_of_text && bytes_of_text < most) most = bytes_of_text;
   MN_TRY(mn_session_warm_up(s->session, s->score, most)); /* before the stream is measured */
   const char *from = mn_cli_get(cli, "session-in");
+  MN_TRY(mn_session_file_of_both(from, to, &s->kept));
   if (from) MN_TRY(mn_session_load(s->session, from));
   int64_t known = random && random < s->limit ? random : random ? s->limit : 1; /* a text may end anywhere */
   MN_TRY(mn_session_fits(s->session, known));
@@ -305,6 +309,8 @@ static mn_status set_up(stream *s) {
   s->progress = mn_progress_new(cli, "stream", bytes ? "bytes" : "tokens", bytes ? bytes : tokens);
   return MN_OK;
 }
+
+static mn_status write_session(void *ctx, const char *path, mn_file_stamp *stamp) { return mn_session_save_over(ctx, path, stamp); }
 
 static mn_status finish(stream *s) {
   mn_cli *cli = s->cli;
@@ -316,7 +322,8 @@ static mn_status finish(stream *s) {
     mn_cli_note(cli, "the text spells out %s %" PRId64 " times: that is read as the text it is, not as a special token", spelled.name,
                 spelled.count);
   if (to) {
-    MN_TRY(mn_session_save(s->session, to));
+    MN_TRY(mn_session_file_save_to(&s->kept, to, write_session, s->session));
+    if (s->kept.path) to = s->kept.path;
     mn_cli_note(cli, "wrote %s: the session after %" PRId64 " tokens", to, mn_session_position(s->session));
   }
   if (cli->json) mn_cli_json_line(cli, json_pack("{s:o}", "summary", summary_json(s, &m)));
@@ -328,17 +335,20 @@ static mn_status finish(stream *s) {
     MN_TRY(mn_file_writer_commit(told));
   }
   if (m.tokens) MN_TRY(write_plots(s));
-  if (mn_cli_interrupted())
-    return mn_fail(MN_ERR_CANCELLED, "interrupted after %" PRId64 " tokens; %s%s", m.tokens,
-                   to ? "go on from here with --session-in " : "the session was not kept (--session-out FILE keeps it)", to ? to : "");
-  return MN_OK;
+  if (!mn_cli_interrupted()) return MN_OK;
+  char *word = to ? mn_shell_path(to) : NULL;
+  mn_status status = mn_fail(MN_ERR_CANCELLED, "interrupted after %" PRId64 " tokens; %s%s", m.tokens,
+                             to ? "go on from here with --session-in " : "the session was not kept (--session-out FILE keeps it)",
+                             word ? word : "");
+  free(word);
+  return status;
 }
 
 /* The text failed on the way: what was read of it counts, and the fault stays the message. */
 static mn_status finish_early(stream *s, mn_status fault) {
   char *why = mn_strdup(mn_message());
   mn_status kept = finish(s);
-  const char *to = mn_cli_get(s->cli, "session-out");
+  const char *to = s->kept.path ? s->kept.path : mn_cli_get(s->cli, "session-out");
   mn_fail(fault, "%s; %" PRId64 " tokens were read%s%s", why ? why : mn_status_name(fault), mn_session_position(s->session),
           to && kept == MN_OK ? ", and their session is in " : "", to && kept == MN_OK ? to : "");
   free(why);
@@ -357,6 +367,7 @@ static mn_status run(mn_cli *cli) {
   mn_file_writer_abort(s.told);
   mn_meter_free(s.meter);
   mn_session_free(s.session);
+  mn_session_file_close(&s.kept);
   mn_bundle_close(&s.bundle);
   free(s.tokens);
   free(s.nll);

@@ -8,6 +8,7 @@
 #ifndef MN_SAFETENSORS_H
 #define MN_SAFETENSORS_H
 
+#include "base/file.h"
 #include "base/types.h"
 
 /* ---- reading ---- */
@@ -74,6 +75,8 @@ mn_status mn_st_writer_meta(mn_st_writer *w, const char *key, const char *value)
 mn_status mn_st_writer_add(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape, const void *data);
 mn_status mn_st_writer_add_source(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape, mn_st_source source, void *ctx);
 mn_status mn_st_writer_save(mn_st_writer *w, const char *path);
+/* The same in place of the file of this stamp alone (mn_file_writer_expect); NULL: of any. */
+mn_status mn_st_writer_save_over(mn_st_writer *w, const char *path, mn_file_stamp *stamp);
 const char *mn_st_writer_checksum(const mn_st_writer *w); /* mn_st_checksum of the file that was saved last */
 
 #endif

@@ -218,13 +218,16 @@ static mn_status write_file(mn_st_writer *w, header *h, output *o) {
   return mn_file_writer_replace(o->file, 8, h->text.data, h->text.len);
 }
 
-mn_status mn_st_writer_save(mn_st_writer *w, const char *path) {
+mn_status mn_st_writer_save(mn_st_writer *w, const char *path) { return mn_st_writer_save_over(w, path, NULL); }
+
+mn_status mn_st_writer_save_over(mn_st_writer *w, const char *path, mn_file_stamp *stamp) {
   header h;
   output o = {0};
   MN_TRY(mn_items_differ(w->count, name_at, w));
   MN_TRY(make_header(w, &h));
   mn_status status = (o.hasher = mn_hasher_new()) ? mn_file_writer_open(path, &o.file) : MN_ERR_MEMORY;
   if (status == MN_OK) {
+    mn_file_writer_expect(o.file, stamp);
     status = write_file(w, &h, &o);
     if (status == MN_OK) status = mn_file_writer_commit(o.file);
     else mn_file_writer_abort(o.file);

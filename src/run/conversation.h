@@ -75,6 +75,8 @@ mn_status mn_conversation_from_row(mn_conversation *c, const mn_session *batch, 
 /* ---- files ---- One safetensors file, whole or not at all, with a checksum of every part: the tokens, the state, of caches only the rows
  * that were written, the snapshots, and a note of whoever saves it: a text such as the messages as they were said. */
 mn_status mn_conversation_save(mn_conversation *c, const char *path, const char *note);
+/* As mn_session_save_over. */
+mn_status mn_conversation_save_over(mn_conversation *c, const char *path, const char *note, mn_file_stamp *stamp);
 /* A new conversation that stands where the saved one stood; what follows has the same bits. A file of another model or tokenizer, of another
  * precision, that was cut, changed, or has no checksums is refused. note: the note is appended; may be NULL. */
 mn_status mn_conversation_open(const mn_model *model, const mn_params *params, const mn_session_config *session,

@@ -90,11 +90,15 @@ static mn_status add_meta(mn_conversation *c, mn_st_writer *w, const char *note)
 }
 
 mn_status mn_conversation_save(mn_conversation *c, const char *path, const char *note) {
+  return mn_conversation_save_over(c, path, note, NULL);
+}
+
+mn_status mn_conversation_save_over(mn_conversation *c, const char *path, const char *note, mn_file_stamp *stamp) {
   mn_st_writer *w = mn_st_writer_new();
   mn_arena *arena = mn_arena_new();
   mn_status status = w && arena ? add_all(c, w, arena) : MN_ERR_MEMORY;
   if (status == MN_OK) status = add_meta(c, w, note);
-  if (status == MN_OK) status = mn_st_writer_save(w, path);
+  if (status == MN_OK) status = mn_st_writer_save_over(w, path, stamp);
   mn_st_writer_free(w);
   mn_arena_free(arena);
   return status;

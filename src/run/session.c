@@ -520,7 +520,9 @@ mn_status mn_session_fingerprint(mn_session *s, const char **out) {
   return need_fingerprint(s);
 }
 
-mn_status mn_session_save(mn_session *s, const char *path) {
+mn_status mn_session_save(mn_session *s, const char *path) { return mn_session_save_over(s, path, NULL); }
+
+mn_status mn_session_save_over(mn_session *s, const char *path, mn_file_stamp *stamp) {
   MN_TRY(need_fingerprint(s));
   const char *tokenizer = s->params->origin.tokenizer;
   char *sources = s->model->def->kept ? mn_calloc((size_t)s->config.batch + 1, 1) : NULL;
@@ -528,7 +530,7 @@ mn_status mn_session_save(mn_session *s, const char *path) {
   for (int64_t b = 0; sources && b < s->config.batch; b++) sources[b] = s->sourced[b] ? '1' : '0';
   const mn_states_meta meta[] = {
       {"format", "mneme session 1"}, {"model", s->fingerprint}, {"tokenizer", *tokenizer ? tokenizer : NULL}, {"sources", sources}};
-  mn_status status = mn_states_save(s->states, path, 4, meta);
+  mn_status status = mn_states_save(s->states, path, stamp, 4, meta);
   free(sources);
   return status;
 }

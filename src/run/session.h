@@ -122,6 +122,9 @@ mn_status mn_session_at(const mn_session *s, int i, mn_session_tensor *out);
 /* Whole or not at all. Loading refuses a file of another model (the message says which), a truncated or edited file, a
  * tensor that is missing, unknown or of another shape. The session is unchanged when loading fails. */
 mn_status mn_session_save(mn_session *s, const char *path);
+/* The same in place of nothing but the file that was read (base/file.h: mn_file_writer_expect): a stamp that was taken before loading, or by the
+ * save before. */
+mn_status mn_session_save_over(mn_session *s, const char *path, mn_file_stamp *stamp);
 mn_status mn_session_load(mn_session *s, const char *path);
 
 #endif

@@ -27,9 +27,13 @@ typedef struct mn_shelf_config {
 mn_status mn_shelf_new(const mn_shelf_config *config, mn_shelf **out);
 void mn_shelf_free(mn_shelf *s); /* nobody has a conversation any more; may be NULL */
 
+/* Of those that are kept: what could not be saved when it was given back is saved now, under the name NAME-2 (or -3 ...) where another process has
+ * written its file meanwhile; each that cannot is named in the log, and the first failure comes back. All have been given back. */
+mn_status mn_shelf_keep(mn_shelf *s);
+
 /* The one of that name; where there is none, a new one when `make`, else NULL in *out. Names are as those of files (mn_name_fault),
  * without '@'.
- * MN_ERR_CONFIG: somebody has it. */
+ * MN_ERR_CONFIG: somebody has it, in this process or, where they are kept, in another. */
 mn_status mn_shelf_take(mn_shelf *s, uint64_t owner, const char *name, bool make, mn_conversation **out);
 /* What was taken comes back: note (or NULL) is kept with it, as mn_conversation_save does. The conversation is the shelf's also when this
  * fails: it could not be saved then. */
@@ -40,6 +44,8 @@ mn_status mn_shelf_note(mn_shelf *s, uint64_t owner, const char *name, mn_text *
 mn_status mn_shelf_tokens(mn_shelf *s, uint64_t owner, const char *name, mn_ids *out);
 /* Is there one of that name, in memory or in a file? *holder: whose it is, 0 or `owner`; of one that is not there, whose it would be. */
 bool mn_shelf_has(mn_shelf *s, uint64_t owner, const char *name, uint64_t *holder);
+/* Has another process its file open just now? */
+bool mn_shelf_is_elsewhere(mn_shelf *s, uint64_t owner, const char *name);
 /* `to` begins as a copy of `from`; there is no `to` yet. */
 mn_status mn_shelf_fork(mn_shelf *s, uint64_t owner, const char *from, const char *to);
 /* Out of memory and off the disk. There being none is no error. */

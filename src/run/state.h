@@ -74,11 +74,11 @@ mn_status mn_states_put(mn_states *s, int i, const void *host); /* positions too
 mn_status mn_states_look(mn_states *s);
 
 /* ---- files ---- (state_file.c) Whole or not at all: the tensors as far as they are in use, their digest, the rows' positions, and the
- * caller's metadata. What is not finite is not saved. */
+ * caller's metadata. What is not finite is not saved. stamp: as for mn_st_writer_save_over. */
 typedef struct mn_states_meta {
   const char *key, *value; /* value NULL: left out */
 } mn_states_meta;
-mn_status mn_states_save(const mn_states *s, const char *path, int n_meta, const mn_states_meta *meta);
+mn_status mn_states_save(const mn_states *s, const char *path, mn_file_stamp *stamp, int n_meta, const mn_states_meta *meta);
 /* Every tensor there, of its type and shape (caches: of as many rows as are in use, or more), finite, as the digest says, and none
  * besides; every row's position as the metadata says and within [0, MN_POSITION_MAX]. The states are unchanged when it fails. The
  * metadata is the caller's to look at first. */

@@ -56,7 +56,7 @@ static mn_status take_host(const mn_states *s, held *host, mn_st_writer *w) {
   return MN_OK;
 }
 
-mn_status mn_states_save(const mn_states *s, const char *path, int n_meta, const mn_states_meta *meta) {
+mn_status mn_states_save(const mn_states *s, const char *path, mn_file_stamp *stamp, int n_meta, const mn_states_meta *meta) {
   mn_st_writer *w = mn_st_writer_new();
   held *host = mn_calloc((size_t)s->n + 1, sizeof *host);
   mn_text position = {0};
@@ -68,7 +68,7 @@ mn_status mn_states_save(const mn_states *s, const char *path, int n_meta, const
     if (meta[i].value) status = mn_st_writer_meta(w, meta[i].key, meta[i].value);
   if (status == MN_OK) status = mn_st_writer_meta(w, "position", position.data);
   if (status == MN_OK) status = mn_st_writer_meta(w, "digest", hex);
-  if (status == MN_OK) status = mn_st_writer_save(w, path);
+  if (status == MN_OK) status = mn_st_writer_save_over(w, path, stamp);
   mn_st_writer_free(w);
   mn_text_free(&position);
   free_host(s, host);

@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/dir.h"
 #include "base/file.h"
+#include "base/output.h"
 #include "run/chat_form.h"
 #include "serve/answer.h"
 
@@ -317,8 +319,15 @@ static mn_status open_chat(mn_server *s) {
   return status;
 }
 
+/* The folder can be made, and written in, before anybody says anything. */
+static mn_status try_folder(const char *folder) {
+  MN_TRY(mn_dir_need_real(folder));
+  return mn_output_try_dir(folder);
+}
+
 static mn_status open_shelf(mn_server *s) {
   const mn_server_config *c = &s->config;
+  if (c->sessions) MN_TRY(mn_context(try_folder(c->sessions), "--sessions"));
   const mn_shelf_config shelf = {.model = c->bundle->model,
                                  .params = c->bundle->params,
                                  .session = {.prefill = c->piece, .program = mn_batcher_program(s->batcher)},
@@ -388,13 +397,18 @@ mn_status mn_server_new(const mn_server_config *config, mn_server **out) {
   return status;
 }
 
-void mn_server_free(mn_server *s) {
-  if (!s) return;
+mn_status mn_server_end(mn_server *s) {
   mn_readers_free(s->readers);
   s->readers = NULL;
   mn_batcher_free(s->batcher);
   s->batcher = NULL; /* what it posted is heard, and begins nothing */
   if (s->web) mn_web_settle(s->web);
+  return s->shelf ? mn_shelf_keep(s->shelf) : MN_OK;
+}
+
+void mn_server_free(mn_server *s) {
+  if (!s) return;
+  mn_server_end(s);
   mn_web_free(s->web);
   mn_shelf_free(s->shelf);
   mn_embedder_free(s->embedder);

@@ -36,7 +36,9 @@ typedef struct mn_server_config {
 
 /* Listens when it returns. */
 mn_status mn_server_new(const mn_server_config *config, mn_server **out);
-void mn_server_free(mn_server *s);
+/* After it has run: nobody is answered any more, and all sessions are given back. The first failure to keep one of them (mn_shelf_keep). */
+mn_status mn_server_end(mn_server *s);
+void mn_server_free(mn_server *s); /* may be NULL */
 int mn_server_port(const mn_server *s);
 int64_t mn_server_rows(const mn_server *s);
 /* Serves until *stop is not 0, and what is being answered then to its end, drain_seconds at most. */

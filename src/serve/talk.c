@@ -90,11 +90,39 @@ static void lay_down(void *ctx, mn_conversation *c, mn_status status) {
 
 static bool by_id(const mn_talk *t) { return t->ask.session == t->id; } /* a response's own */
 
+/* The prompt was made of the note as it was then. */
+static mn_status same_note(const mn_talk *t) {
+  mn_text now = {0};
+  mn_status status = mn_shelf_note(t->server->shelf, t->owner, t->ask.session, &now);
+  if (status == MN_OK && (now.len != t->note.len || (now.len && memcmp(now.data, t->note.data, now.len) != 0)))
+    status = mn_fail(MN_ERR_CONFIG, "session %s was changed while this request waited; send it again", t->ask.session);
+  mn_text_free(&now);
+  return status;
+}
+
+static mn_status take_named(mn_talk *t, mn_conversation **out) {
+  mn_shelf *s = t->server->shelf;
+  mn_status status = t->ask.previous ? mn_shelf_fork(s, t->owner, t->ask.previous, t->ask.session) : MN_OK;
+  if (status == MN_OK) status = mn_shelf_take(s, t->owner, t->ask.session, true, out);
+  t->busy = status == MN_ERR_CONFIG && mn_shelf_is_elsewhere(s, t->owner, t->ask.previous ? t->ask.previous : t->ask.session);
+  if (status != MN_OK) return status;
+  status = same_note(t);
+  t->busy = status == MN_ERR_CONFIG;
+  if (status == MN_OK) return MN_OK;
+  char *why = mn_strdup(mn_message());
+  if (mn_shelf_give(s, t->owner, t->ask.session, *out, NULL) != MN_OK) mn_log_write(MN_LOG_WARN, "session %s: %s", t->ask.session, mn_message());
+  if (by_id(t) && mn_shelf_remove(s, t->owner, t->ask.session) != MN_OK) mn_log_write(MN_LOG_WARN, "response %s: %s", t->ask.session, mn_message());
+  *out = NULL;
+  mn_fail(status, "%s", why ? why : "");
+  free(why);
+  return status;
+}
+
 static mn_status take(void *ctx, mn_conversation **out) {
-  const mn_talk *t = ((part *)ctx)->talk;
+  mn_talk *t = ((part *)ctx)->talk;
   mn_task *p = &((part *)ctx)->task;
-  if (t->ask.previous) MN_TRY(mn_shelf_fork(t->server->shelf, t->owner, t->ask.previous, t->ask.session));
-  MN_TRY(mn_shelf_take(t->server->shelf, t->owner, t->ask.session, true, out));
+  mn_status status = take_named(t, out);
+  if (status != MN_OK) return status;
   if (mn_conversation_length(*out)) return MN_OK;
   mn_conversation *begun = NULL; /* its first prompt may begin as others did */
   if (mn_shelf_begin(t->server->shelf, t->client, p->prompt, p->n_prompt, WORTH, &begun) != MN_OK)

@@ -46,6 +46,7 @@ struct mn_talk {
   mn_text next_note, said;
   mn_ids known;              /* the tokens that the session stands at, of a chat */
   mn_response_stream events; /* of a response that is a stream */
+  bool busy;                 /* another process has the session, or has changed it while this request waited */
   bool lost;                 /* there is no response that it could go on from */
   uint64_t client, owner;    /* as of a mn_request */
   char id[48];

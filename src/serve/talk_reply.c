@@ -228,6 +228,10 @@ static void fail(mn_talk *t, mn_status status, const char *why) {
     mn_refusal form;
     mn_refuse(&form, mn_serve_http_status(status), talk_form_key(t), "invalid_value", "%s", why);
     mn_serve_refuse(t->x, &form);
+  } else if (!t->started && t->busy) {
+    mn_refusal busy = {0};
+    mn_refuse(&busy, 409, t->ask.previous ? "previous_response_id" : "session_id", "session_busy", "%s", why);
+    mn_serve_refuse(t->x, &busy);
   } else if (!t->started) mn_serve_failed(t->x, status, why);
   else if (t->ask.response) {
     end_response(t, NULL, why);

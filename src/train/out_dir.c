@@ -6,10 +6,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/claim.h"
 #include "base/dir.h"
 #include "base/file.h"
 #include "base/output.h"
@@ -25,38 +25,12 @@ struct mn_out_dir {
 
 /* ---- the lock ----------------------------------------------------------------------------------------------------- */
 
-/* The lock file, which is no link and no pipe. A link in its place is unlinked. */
-static mn_status open_lock(mn_out_dir *d, int *lock) {
-  struct stat st;
-  for (int attempt = 0; attempt < 3; attempt++) {
-    *lock = openat(d->fd, lock_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
-    if (*lock >= 0 || errno != ELOOP || unlinkat(d->fd, lock_name, 0) != 0) break;
-  }
-  if (*lock < 0) return mn_fail(MN_ERR_IO, "%s/%s: cannot be written: %s", d->path, lock_name, strerror(errno));
-  if (fstat(*lock, &st) == 0 && S_ISREG(st.st_mode)) return MN_OK;
-  close(*lock);
-  return mn_fail(MN_ERR_IO, "%s/%s is not a regular file, and a training locks its directory with one; move it away", d->path, lock_name);
-}
-
-/* Whoever ends removes the lock file: a lock on a file that has no name any more keeps nobody out. */
 static mn_status lock_dir(mn_out_dir *d) {
-  for (;;) {
-    struct stat mine, named;
-    int lock;
-    MN_TRY(open_lock(d, &lock));
-    if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
-      int error = errno;
-      close(lock);
-      if (error != EWOULDBLOCK) return mn_fail(MN_ERR_IO, "%s/%s: cannot be locked: %s", d->path, lock_name, strerror(error));
-      return mn_fail(MN_ERR_IO, "%s: another process is training into this directory", d->path);
-    }
-    if (fstat(lock, &mine) == 0 && fstatat(d->fd, lock_name, &named, AT_SYMLINK_NOFOLLOW) == 0 && mine.st_ino == named.st_ino &&
-        mine.st_dev == named.st_dev) {
-      d->lock = lock;
-      return MN_OK;
-    }
-    close(lock);
-  }
+  mn_lock_state state;
+  MN_TRY(mn_lock_take(d->fd, d->path, lock_name, &d->lock, &state));
+  if (state == MN_LOCK_OTHERS) return mn_fail(MN_ERR_IO, "%s: another process is training into this directory", d->path);
+  if (state == MN_LOCK_NONE) return mn_fail(MN_ERR_IO, "%s/%s: cannot be locked: this file system has no locks", d->path, lock_name);
+  return MN_OK;
 }
 
 static mn_status open_dir(mn_out_dir *d) {
