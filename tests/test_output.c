@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/shell.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "test.h"
@@ -182,6 +183,19 @@ static void put(const char *name, const char *text) {
   CHECK_OK(mn_file_write(path, text, strlen(text)));
 }
 
+/* A path in a command that is shown means the same file when it is pasted. */
+static void commands_can_be_pasted(void) {
+  static const char *const paths[] = {"plain/g.json", "my dir/g h.json", "it's", "$HOME", "a;b&c|d", "*?[x]", "`id`", "\"q\"", "~", "#x", "\xC3\xA9", ""};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+    char *word = mn_shell_path(paths[i]);
+    CHECK(word && sh("printf %%s %s", word) == 0 && !strcmp(out, paths[i]), "%s became %s", word, out);
+    free(word);
+  }
+  char *dash = mn_shell_path("--out"), *plain = mn_shell_path("runs/quick");
+  CHECK(dash && !strcmp(dash, "./--out") && plain && !strcmp(plain, "runs/quick"), "%s %s", dash, plain);
+  free(dash), free(plain);
+}
+
 int main(void) {
   if (!mkdtemp(dir)) return 1;
   setenv("MNEME_HOME", dir, 1);
@@ -218,6 +232,7 @@ int main(void) {
   CHECK_OK(mn_run_finish(db, id, "failed", "because\033[2J"));
   mn_runs_close(db);
   RUN(text_is_shown);
+  RUN(commands_can_be_pasted);
   RUN(no_name_steers_the_terminal);
   RUN(json_is_json);
   RUN(a_full_disk_is_a_failure);

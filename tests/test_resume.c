@@ -346,6 +346,26 @@ static void test_one_process_per_directory(void) {
   close(ready[1]);
 }
 
+/* Kernels of another instruction set round otherwise: a run that goes on with them is not the one that had not stopped, and that is said. */
+static void test_other_kernels_are_said(void) {
+  static const char words[] = "{name: isa, tokenizer: {type: bytes}, data: {files: [isa.txt], validation: 0}, model: {d_model: 16, layers: 1, block: "
+                              "{mixer: {type: gated_deltanet, heads: 2}}}, train: {steps: 2, batch: 1, seq_len: 8, checkpoint_every: 1}}";
+  char command[2048], said[4096] = "";
+  CHECK_OK(mn_file_write(test_path("isa.yaml"), words, sizeof words - 1));
+  CHECK_OK(mn_file_write(test_path("isa.txt"), words, sizeof words - 1));
+  snprintf(command, sizeof command,
+           "cd '%s' && export MNEME_HOME=. && M='" MN_TEST_BINARY_DIR "/mneme train isa.yaml' && MNEME_CPU_ISA=generic $M --out isa --quiet "
+           ">/dev/null 2>&1 && $M --out best --quiet >/dev/null 2>&1 && MNEME_CPU_ISA=generic $M --out isa --set train.steps=3 --resume 2>&1 | "
+           "grep -c kernels; $M --out isa --set train.steps=4 --resume 2>&1 | grep -c 'kernels of generic until now'; "
+           "grep -c '\"isa\": \"generic\"' best/checkpoints/step-2/trainer.json",
+           test_path(""));
+  FILE *p = popen(command, "r");
+  const size_t n = p ? fread(said, 1, sizeof said - 1, p) : 0;
+  said[n] = 0;
+  if (p) pclose(p);
+  CHECK(!strcmp(said, "0\n1\n0\n") || !strcmp(said, "0\n0\n1\n"), "the same, others, or a machine that has no others: %s", said);
+}
+
 int main(void) {
   test_setup("resume");
   RUN(test_straight_through);
@@ -360,6 +380,7 @@ int main(void) {
   RUN(test_a_checkpoint_is_nobody_elses_file);
   RUN(test_one_process_per_directory);
   RUN(test_another_recipe_is_refused);
+  RUN(test_other_kernels_are_said);
   test_cleanup();
   return test_end();
 }

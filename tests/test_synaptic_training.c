@@ -164,6 +164,18 @@ static void graft_makes_the_recipe(void) {
   CHECK(own == 26 && moved > 10, "%d are new, of the base's %d moved", own, moved);
 }
 
+/* What it says to do next can be pasted; a base whose weights cannot be used is refused as in all other verbs. */
+static void graft_can_be_followed(void) {
+  CHECK(sh("cp -r " DIR "/base " DIR "/bad && mkdir -p '" DIR "/my dir' && printf '\\377\\377\\377\\377' | dd of=" DIR
+           "/bad/model.safetensors bs=1 seek=$(($(wc -c <" DIR "/bad/model.safetensors) - 4)) conv=notrunc 2>&1") == 0,
+        "%s", out);
+  CHECK(sh(MNEME "graft --base " DIR "/bad --mixer synaptic --output " DIR "/bad.json 2>&1") != 0 && strstr(out, "bad/model.safetensors"), "%s", out);
+  CHECK(sh("test -e " DIR "/bad.json") != 0, "something was written");
+  CHECK(sh(MNEME "graft --base " DIR "/base --mixer '{type: synaptic, heads: 2, chunk: 4}' --output '" DIR "/my dir/g.json' 2>&1") == 0 &&
+            strstr(out, "train it with: mneme train '" DIR "/my dir/g.json' --out DIR"),
+        "%s", out);
+}
+
 static void graft_says_what_does_not_fit(void) {
   static const struct {
     const char *arguments, *expect;
@@ -221,6 +233,7 @@ int main(void) {
   RUN(slow_synapses_follow_the_fast_ones);
   RUN(they_are_put_around_a_trained_model);
   RUN(graft_makes_the_recipe);
+  RUN(graft_can_be_followed);
   RUN(graft_says_what_does_not_fit);
   RUN(a_graft_that_does_not_fit_is_refused);
   RUN(slow_synapses_are_kept_with_the_model);

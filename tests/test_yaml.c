@@ -134,6 +134,8 @@ static void yaml_refuses_with_reasons(void) {
       {"'': 1\n", "a key is empty"},
       {"a: 9223372036854775808\n", "does not fit in 64 bits"},
       {"a: 0xFFFFFFFFFFFFFFFFF\n", "does not fit in 64 bits"},
+      {"a: 1e-400\n", "the number 1e-400 is too small"},
+      {"a: -2.5E+400\n", "the number -2.5E+400 is too large"},
       {"a: \"\\0\"\n", "zero byte"},
       {"\"\\0\": a\n", "zero byte"},
       {"a: [1, 2\n", "r.yaml:2: not valid YAML"},
@@ -200,6 +202,7 @@ static void json_is_strict(void) {
                        "{\"a\":1,\"a\":2}",
                        "99999999999999999999",
                        "1e999",
+                       "{\"a\": -1.5e-400}",
                        "\"a\\u0000b\""};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     const mn_value *v;

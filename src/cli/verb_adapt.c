@@ -6,6 +6,7 @@
 #include "base/dir.h"
 #include "base/file.h"
 #include "base/nearest.h"
+#include "base/shell.h"
 #include "cli/train_view.h"
 #include "format/json.h"
 #include "checkpoint/bundle.h"
@@ -78,9 +79,10 @@ static mn_status train(mn_cli *cli, const char *word, bool resume) {
   free(file);
   free(dir);
   if (status == MN_ERR_CANCELLED) {
-    char *why = mn_strdup(mn_message());
-    mn_fail(status, "%s; of the linearization: mneme adapt linearize --resume --out %s", why ? why : "interrupted", cli->out_dir);
+    char *why = mn_strdup(mn_message()), *out = mn_shell_path(cli->out_dir);
+    mn_fail(status, "%s; of the linearization: mneme adapt linearize --resume --out %s", why ? why : "interrupted", out ? out : "DIR");
     free(why);
+    free(out);
     return status;
   }
   return mn_context(status, "%s", word);

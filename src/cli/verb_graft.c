@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/shell.h"
 #include "cli/cli.h"
 #include "format/json.h"
 #include "format/yaml.h"
+#include "checkpoint/bundle.h"
 #include "train/recipe.h"
 
 enum { NEW, ALL };
@@ -71,6 +73,14 @@ static mn_status read_recipe(graft *x) {
       mn_file_exists(path) ? mn_json_read(x->arena, path, &x->root)
                            : mn_fail(MN_ERR_CONFIG, "%s: there is no recipe.json; --base is the directory that a training made", x->dir);
   free(path);
+  return status;
+}
+
+/* A training would find out: weights that are missing, damaged or not finite. */
+static mn_status look_at_weights(const graft *x) {
+  mn_bundle base;
+  const mn_status status = mn_bundle_open(x->dir, NULL, 1, &base);
+  mn_bundle_close(&base);
   return status;
 }
 
@@ -180,6 +190,7 @@ static mn_status make(mn_cli *cli, graft *x) {
   MN_TRY(mn_cli_choice(cli, "train-only", words, &what));
   MN_TRY(read_mixer(x, mn_cli_get(cli, "mixer")));
   MN_TRY(read_recipe(x));
+  MN_TRY(look_at_weights(x));
   MN_TRY(put_around(x));
   MN_TRY(begin_with_it(x, what));
   MN_TRY(check(x, path));
@@ -190,8 +201,10 @@ static mn_status make(mn_cli *cli, graft *x) {
                                       (json_int_t)x->parameters));
   mn_print("%s around the mixers of %lld blocks: %lld parameters in %lld tensors are new\n", x->def->name, (long long)x->blocks,
            (long long)x->parameters, (long long)x->tensors);
-  mn_print("recipe: %s\ntrain it with: mneme train %s --out DIR\n", path, path);
-  return MN_OK;
+  char *word = mn_shell_path(path);
+  if (word) mn_print("recipe: %s\ntrain it with: mneme train %s --out DIR\n", path, word);
+  free(word);
+  return word ? MN_OK : MN_ERR_MEMORY;
 }
 
 static mn_status run(mn_cli *cli) {

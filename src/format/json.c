@@ -81,6 +81,17 @@ static mn_status convert_map(walk *w, json_t *j, int depth, mn_value *v) {
   return MN_OK;
 }
 
+/* Does a number of the text have a digit that is not 0, before its exponent? */
+static bool is_more_than_zero(const char *digits) {
+  const size_t mantissa = strspn(digits, "-.0123456789");
+  return strcspn(digits, "123456789") < mantissa;
+}
+
+static mn_status too_small(const walk *w) { /* what is too large is refused by jansson */
+  const size_t n = strspn(w->at, "+-.0123456789eE");
+  return mn_fail(MN_ERR_FORMAT, "%s:%d: the number %.*s is too small for a double", w->file, w->line, (int)(n < 40 ? n : 40), w->at);
+}
+
 static mn_status convert(walk *w, json_t *j, const char *path, int depth, const mn_value **out) {
   skip_between(w);
   mn_value *v = mn_arena_alloc(w->arena, sizeof *v);
@@ -104,6 +115,7 @@ static mn_status convert(walk *w, json_t *j, const char *path, int depth, const 
     break;
   case JSON_REAL:
     v->kind = MN_REAL, v->as.real = json_real_value(j);
+    if (v->as.real == 0 && is_more_than_zero(w->at)) return too_small(w);
     break;
   case JSON_TRUE:
   case JSON_FALSE:

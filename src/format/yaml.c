@@ -76,6 +76,16 @@ static mn_status read_integer(const reader *r, yaml_mark_t at, const char *digit
   return MN_OK;
 }
 
+/* One that is not infinite or 0 and would become so is refused. */
+static mn_status read_real(const reader *r, yaml_mark_t at, const char *digits, double *out) {
+  *out = strtod(digits, NULL);
+  char shown[MN_PRINTABLE], place[MN_PLACE];
+  const size_t mantissa = strcspn(digits, "eE");
+  if (!isinf(*out) && (*out != 0 || strcspn(digits, "123456789") >= mantissa)) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG, "%sthe number %s is too %s for a double", mn_place(r->file, line_of(r, at), place),
+                 mn_printable(digits, shown), *out != 0 ? "large" : "small");
+}
+
 static mn_status type_plain(const reader *r, yaml_mark_t at, const char *s, mn_value *v) {
   char radix = s[0] == '0' ? s[1] : 0;
   if (*s == 0 || !strcmp(s, "~") || is_one_of(s, "null", "Null", "NULL")) v->kind = MN_NULL;
@@ -88,8 +98,10 @@ static mn_status type_plain(const reader *r, yaml_mark_t at, const char *s, mn_v
              (radix == 'o' && s[2] && !s[2 + strspn(s + 2, "01234567")])) {
     v->kind = MN_INTEGER;
     return read_integer(r, at, s + 2, radix == 'x' ? 16 : 8, &v->as.integer);
-  } else if (is_real(s)) v->kind = MN_REAL, v->as.real = strtod(s, NULL);
-  else if (is_one_of(*s == '-' || *s == '+' ? s + 1 : s, ".inf", ".Inf", ".INF"))
+  } else if (is_real(s)) {
+    v->kind = MN_REAL;
+    return read_real(r, at, s, &v->as.real);
+  } else if (is_one_of(*s == '-' || *s == '+' ? s + 1 : s, ".inf", ".Inf", ".INF"))
     v->kind = MN_REAL, v->as.real = *s == '-' ? -INFINITY : INFINITY;
   else if (is_one_of(s, ".nan", ".NaN", ".NAN")) v->kind = MN_REAL, v->as.real = NAN;
   else {

@@ -160,6 +160,7 @@ typedef struct trainer_file {
   double first_loss, last_loss, mean_loss, low_loss, loss_spread; /* mn_loss_watch */
   const char *data, *tokenizer;                                   /* hashes */
   const char *weights, *optimizer; /* mn_st_checksum of the two files beside it; NULL: written before files had checksums */
+  const char *isa; /* instruction set of the kernels; NULL: written by an older version */
   const mn_value *recipe;
 } trainer_file;
 #define S trainer_file
@@ -176,6 +177,7 @@ static const mn_field trainer_fields[] = {
     MN_FIELD_STRING(S, tokenizer, NULL, "hash of the tokenizer"),
     MN_FIELD_STRING(S, weights, NULL, "checksum of model.safetensors"),
     MN_FIELD_STRING(S, optimizer, NULL, "checksum of optimizer.safetensors"),
+    MN_FIELD_STRING(S, isa, NULL, "instruction set of the kernels that ran"),
     MN_FIELD_VALUE(S, recipe, "the effective recipe"),
     MN_FIELD_END};
 #undef S
@@ -195,6 +197,7 @@ static mn_status save_trainer(const mn_train_state *s, const char *path, const c
                     .tokenizer = *tokenizer ? tokenizer : NULL,
                     .weights = weights,
                     .optimizer = optimizer,
+                    .isa = s->params->backend->isa,
                     .recipe = s->recipe};
   const mn_value *v = arena ? mn_config_to_value(arena, &(mn_config_part){trainer_fields, &f}, 1) : NULL;
   mn_status status = v ? mn_json_write(path, v) : MN_ERR_MEMORY;
@@ -257,6 +260,10 @@ static mn_status load_trainer(mn_train_state *s, int64_t step, const char *path,
           mn_fail(MN_ERR_CONFIG, "what this run learns from is not what it began with: a file of `data`, or a teacher, has changed; put it "
                                  "back, or train into another --out");
   }
+  const char *isa = s->params->backend->isa;
+  if (status == MN_OK && f.isa && isa && strcmp(f.isa, isa) != 0)
+    mn_log_write(MN_LOG_WARN, "this run was trained with the kernels of %s until now, and goes on with those of %s: its last bits are not those of a run that "
+                              "had not stopped", f.isa, isa);
   if (status == MN_OK) {
     s->step = f.step;
     s->tokens = f.tokens;

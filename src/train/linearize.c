@@ -1,10 +1,13 @@
 /* linearize.c - the two recipes of a linearization (linearize.h), written out from a teacher. */
 #include "train/linearize.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "base/shell.h"
 #include "format/json.h"
 #include "memory/attention.h"
 #include "checkpoint/bundle.h"
@@ -75,6 +78,19 @@ static mn_status check_layer(const plan *p, int i) {
   return MN_OK;
 }
 
+/* The fault, and the command that mends it. */
+static mn_status merge_first(const plan *p, const char *fmt, ...) MN_PRINTF(2, 3);
+static mn_status merge_first(const plan *p, const char *fmt, ...) {
+  char fault[512], *word = mn_shell_path(p->c->teacher);
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(fault, sizeof fault, fmt, ap);
+  va_end(ap);
+  const mn_status status = word ? mn_fail(MN_ERR_CONFIG, "%s: `mneme adapt merge %s --out DIR`", fault, word) : MN_ERR_MEMORY;
+  free(word);
+  return status;
+}
+
 static mn_status check_policies(const plan *p) {
   const mn_linear_rules *rules = &p->teacher.model->linear;
   static const char *const names[] = {"q_proj", "k_proj", "v_proj", "o_proj"};
@@ -83,12 +99,10 @@ static mn_status check_policies(const plan *p) {
       const char *name = mn_arena_format(p->arena, "layers.%d.mixer.%s", i, names[k]);
       for (int r = 0; r < rules->n; r++)
         if (name && rules->list[r].def->apply && mn_name_matches(rules->list[r].match, name))
-          return mn_fail(MN_ERR_CONFIG, "%s: %s is made by the linear policy %s; merge it first: `mneme adapt merge %s --out DIR`",
-                         p->c->teacher, name, rules->list[r].def->name, p->c->teacher);
+          return merge_first(p, "%s: %s is made by the linear policy %s; merge it first", p->c->teacher, name, rules->list[r].def->name);
     }
   if (rules->n) /* a matching has none */
-    return mn_fail(MN_ERR_CONFIG, "%s has linear policies (model.linear); merge them first: `mneme adapt merge %s --out DIR`",
-                   p->c->teacher, p->c->teacher);
+    return merge_first(p, "%s has linear policies (model.linear); merge them first", p->c->teacher);
   return MN_OK;
 }
 

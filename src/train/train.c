@@ -107,7 +107,7 @@ static mn_status still_there(loop *l) {
   if (!made_again && !missing) return MN_OK;
   if (made_again)
     remark(l, "%s was removed while this training ran: it is made again, without the earlier checkpoints and records", l->o->out_dir);
-  else remark(l, "%s/%s was removed while this training ran: what belongs there is written again", l->o->out_dir, missing);
+  else remark(l, "%s/%s is missing: what belongs there is written again", l->o->out_dir, missing);
   l->saved_step = -1;
   MN_TRY(write_description(l, false));
   if (l->log && !log_is_there(l) && mn_runlog_reopen(l->log) != MN_OK) remark(l, "%s; training goes on", mn_message());
