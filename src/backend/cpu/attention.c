@@ -215,6 +215,12 @@ static void join_shares(const job *j, int64_t b) {
   j->fwd->decode_join(&j->a, b, n, parts);
 }
 
+enum { JOINED = 4 /* requests: fewer are less than waking the others costs */ };
+static void join_task(void *ctx, int64_t b, int thread) {
+  (void)thread;
+  join_shares(ctx, b);
+}
+
 static void decode_all(job *j, mn_pool *pool) {
   const mn_attn_args *a = &j->a;
   j->first[0] = 0;
@@ -222,7 +228,7 @@ static void decode_all(job *j, mn_pool *pool) {
   j->tiles = j->first[a->B];
   j->shares = mn_lean_shares(j->tiles, (int64_t)mn_dtype_bytes(a->kv, MN_LEAN_TILE * a->G * (a->K + a->V)));
   mn_pool_run(pool, j->tiles ? j->shares : 0, share_task, j);
-  for (int64_t b = 0; b < a->B; b++) join_shares(j, b);
+  mn_pool_run(a->B < JOINED ? NULL : pool, a->B, join_task, j);
 }
 
 static mn_status forward_run(mn_call *c) {

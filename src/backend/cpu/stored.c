@@ -86,6 +86,7 @@ enum {
   FEW = 12 /* rows of x */,
   TILE = 64 /* rows of weights */,
   GROUP = 16 /* that are unpacked at once */,
+  SHARED = 4096 /* values of x: fewer are less than waking the others costs */,
   LEAST = 8 << 10,
   MOST = 1 << 20 /* bytes of weights in a task of few rows */
 };
@@ -307,9 +308,7 @@ static void prepare_x(product_job *t) {
     rounds |= p->rounds[k];
   }
   if (!rounds && !p->widens && !p->narrows) return;
-  if (p->M > FEW) mn_pool_run(t->c->pool, p->M, prepare_row, t);
-  else /* less than waking the others costs */
-    for (int64_t m = 0; m < p->M; m++) prepare_row(t, m, 0);
+  mn_pool_run(p->M * p->K < SHARED ? NULL : t->c->pool, p->M, prepare_row, t);
 }
 
 static void multiply(const mn_call *c, const plan *p) {
