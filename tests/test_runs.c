@@ -267,8 +267,27 @@ static void older_databases_are_read_and_get_checksums(void) {
   mn_arena_free(arena);
 }
 
+/* In a folder where one may not write: it is read all the same, and nothing else. 0: so it is. */
+static int read_where_nothing_may_be_written(void) {
+  mn_runs *db = NULL;
+  mn_run run = example("r", "/x"), *all;
+  mn_arena *arena = mn_arena_new();
+  size_t n = 0;
+  int64_t id;
+  if (mn_runs_open(at("ro %3f?#.db"), false, &db) != MN_OK || mn_runs_list(db, arena, 0, &all, &n) != MN_OK || n != 1) return 2;
+  mn_arena_free(arena);
+  if (mn_run_begin(db, &run, &id) != MN_ERR_IO || !strstr(mn_message(), "permissions")) return 3;
+  mn_runs_close(db);
+  return mn_runs_try(at("ro %3f?#.db")) == MN_ERR_IO && strstr(mn_message(), "read-only") ? 0 : 4;
+}
+
 static void read_only_files_are_refused(void) {
   mn_runs *db;
+  CHECK_OK(mn_runs_open(at("ro %3f?#.db"), true, &db));
+  mn_run kept = example("kept", "/x");
+  int64_t kept_id;
+  if (db) CHECK_OK(mn_run_begin(db, &kept, &kept_id));
+  mn_runs_close(db);
   CHECK_OK(mn_runs_open(at("ro.db"), true, &db));
   mn_runs_close(db);
   chmod(dir, 0555);
@@ -277,6 +296,8 @@ static void read_only_files_are_refused(void) {
   pid_t pid = fork();
   if (pid == 0) { /* permissions do not bind root */
     if (getuid() == 0 && (setgid(65534) || setuid(65534))) _exit(9);
+    const int read = read_where_nothing_may_be_written();
+    if (read) printf("%d: %s\n", read, mn_message()), fflush(stdout), _exit(read);
     mn_run run = example("r", "/x");
     int64_t id;
     mn_status status = mn_runs_open(at("ro.db"), true, &db);

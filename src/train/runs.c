@@ -15,6 +15,7 @@
 #include "base/dir.h"
 #include "base/file.h"
 #include "base/output.h"
+#include "base/text.h"
 #include "train/runs_internal.h"
 #include "train/runs_seal.h"
 
@@ -265,6 +266,18 @@ static mn_status check_default_place(const char *path) {
   return status;
 }
 
+/* SQLite wants to write beside a database that it only reads, unless it is told that nobody changes it: as where the folder may not be written, and
+ * no log holds what is not in the file yet. */
+static bool stands_still(const char *path) {
+  mn_file_info log = {0};
+  char *dir = mn_path_dir(path), *wal = mn_format("%s-wal", path);
+  const bool closed = dir && access(dir, W_OK) != 0 && (errno == EACCES || errno == EROFS);
+  const bool still = closed && wal && mn_file_stat(wal, &log) == MN_OK && !(log.exists && log.size);
+  free(dir);
+  free(wal);
+  return still;
+}
+
 mn_status mn_runs_try(const char *path) {
   mn_status status = MN_OK;
   char *file = path ? mn_strdup(path) : mn_runs_default_path(), *dir = file ? mn_path_dir(file) : NULL;
@@ -274,7 +287,7 @@ mn_status mn_runs_try(const char *path) {
   if (status == MN_OK && mn_file_exists(file)) {
     mn_runs *db;
     status = mn_runs_open(path, false, &db);
-    if (status == MN_OK) status = access(db->path, W_OK) == 0 ? MN_OK : mn_fail(MN_ERR_IO, "%s: the run database is read-only", db->path);
+    if (status == MN_OK) status = access(db->path, W_OK) == 0 && !stands_still(db->path) ? MN_OK : mn_fail(MN_ERR_IO, "%s: the run database is read-only", db->path);
     if (status == MN_OK || db) mn_runs_close(db);
   } else if (status == MN_OK) {
     status = mn_output_try_dir(dir);
@@ -282,6 +295,19 @@ mn_status mn_runs_try(const char *path) {
   free(file);
   free(dir);
   return status;
+}
+
+static char *still_name(const char *path) { /* a URI */
+  mn_text t = {0};
+  mn_text_add(&t, "file:");
+  for (const unsigned char *c = (const unsigned char *)path; *c; c++) {
+    if (strchr("?#%", *c)) mn_text_addf(&t, "%%%02X", *c);
+    else mn_text_add_bytes(&t, (const char *)c, 1);
+  }
+  mn_text_add(&t, "?immutable=1");
+  if (mn_text_status(&t) == MN_OK) return t.data;
+  mn_text_free(&t);
+  return NULL;
 }
 
 static mn_status open_file(mn_runs *db, bool create) {
@@ -296,8 +322,12 @@ static mn_status open_file(mn_runs *db, bool create) {
     free(dir);
     MN_TRY(mn_context(made, "run database"));
   }
-  int flags = SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0) | SQLITE_OPEN_NOMUTEX;
-  int code = sqlite3_open_v2(db->path, &db->sql, flags, NULL);
+  const bool still = !create && stands_still(db->path);
+  char *name = still ? still_name(db->path) : mn_strdup(db->path);
+  if (!name) return MN_ERR_MEMORY;
+  int flags = still ? SQLITE_OPEN_READONLY | SQLITE_OPEN_URI : SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0);
+  int code = sqlite3_open_v2(name, &db->sql, flags | SQLITE_OPEN_NOMUTEX, NULL);
+  free(name);
   if (code != SQLITE_OK) return mn_runs_fail(db, code, "opening");
   sqlite3_extended_result_codes(db->sql, 1);
   if ((code = mn_seal_functions(db->sql)) != SQLITE_OK) return mn_runs_fail(db, code, "opening");
