@@ -71,6 +71,13 @@ static void faults_name_template_line_and_reason(void) {
   FAULT("{{ a }", MN_ERR_FORMAT, "chat:1:");
   FAULT("{% if a %}\n\n", MN_ERR_FORMAT, "elif, else, endif");
   FAULT("{{ '\\ud800' }}", MN_ERR_FORMAT, "escape");
+  FAULT("{{ '\\N{BULLET}' }}", MN_ERR_FORMAT, "escape", "\\N");
+  FAULT("{{ 1e100 | int }}", MN_ERR_FORMAT, "64 bits");
+  FAULT("{{ '1e100' | int }}", MN_ERR_FORMAT, "64 bits");
+  FAULT("{{ '99999999999999999999' | int }}", MN_ERR_FORMAT, "64 bits");
+  FAULT("{{ ('9' * 99) | int }}", MN_ERR_FORMAT, "64 bits");
+  FAULT("{{ 1e999 | int }}", MN_ERR_FORMAT, "infinity");
+  FAULT("{{ 'x' is sameas 'x' }}", MN_ERR_FORMAT, "'sameas' of a string", "==");
   FAULT("{{ 99999999999999999999 }}", MN_ERR_FORMAT, "64 bits");
   FAULT("{{ 9223372036854775807 + a }}", MN_ERR_FORMAT, "64 bits");
   FAULT("{{ a ? 1 }}", MN_ERR_FORMAT, "'?'");

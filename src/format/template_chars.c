@@ -1,5 +1,4 @@
-/* template_chars.c - characters as Python's strings see them: counting, white space, letters and their case; stripping, replacing, lines.
- * Letters change their case one for one: what Unicode makes of one letter several (the German sharp s) stays as it is. */
+/* template_chars.c - characters as Python's strings see them: counting, white space; stripping, replacing, lines. */
 #define _GNU_SOURCE /* memmem, qsort_r */
 #include <string.h>
 #include <utf8proc.h>
@@ -84,40 +83,9 @@ bool mn_tpl_is_printable(int32_t c) {
   }
 }
 
-bool mn_tpl_is_upper(int32_t c) { return utf8proc_category(c) == UTF8PROC_CATEGORY_LU; }
-bool mn_tpl_is_lower(int32_t c) { return utf8proc_category(c) == UTF8PROC_CATEGORY_LL || c == 0xAA || c == 0xBA; }
-bool mn_tpl_is_digit(int32_t c) { return utf8proc_category(c) == UTF8PROC_CATEGORY_ND; }
-bool mn_tpl_is_letter(int32_t c) {
-  const utf8proc_category_t k = utf8proc_category(c);
-  return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO;
-}
-
 mn_tpl_value mn_tpl_cased(mn_tpl_run *r, const mn_tpl_string *s, mn_tpl_case how) {
   mn_text out = {0};
-  bool begins = true; /* a word, or the string */
-  for (size_t at = 0; at < s->n;) {
-    if (r->status != MN_OK) break;
-    const int32_t c = mn_tpl_next(s, &at), lower = utf8proc_tolower(c), upper = utf8proc_toupper(c);
-    const bool cased = lower != c || upper != c || mn_tpl_is_upper(c) || mn_tpl_is_lower(c);
-    switch (how) {
-    case TPL_LOWER:
-      mn_tpl_add_char(&out, lower);
-      break;
-    case TPL_UPPER:
-      mn_tpl_add_char(&out, upper);
-      break;
-    case TPL_CAPITAL:
-      mn_tpl_add_char(&out, begins ? utf8proc_totitle(c) : lower);
-      break;
-    case TPL_TITLE:
-      mn_tpl_add_char(&out, begins ? utf8proc_totitle(c) : lower);
-      break;
-    case TPL_SWAPPED:
-      mn_tpl_add_char(&out, mn_tpl_is_upper(c) ? lower : mn_tpl_is_lower(c) ? upper : c);
-      break;
-    }
-    begins = how == TPL_TITLE && !cased;
-  }
+  if (r->status == MN_OK) mn_tpl_add_cased(s, how, &out);
   return like(mn_tpl_take(r, &out), s);
 }
 

@@ -1,5 +1,7 @@
 /* template_filters.c - the filters of templates: what stands behind |. */
 #define _GNU_SOURCE /* memmem, qsort_r */
+#include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,18 +46,27 @@ FILTER(filter_replace) {
   return mn_tpl_replace(r, text_of(r, self), text_of(r, *arg[0]), text_of(r, *arg[1]), integer(r, arg[2], -1));
 }
 
-/* A word begins behind spaces and opening signs. */
+/* Is the character at s[at] a space or an opening sign, behind which a word begins? */
+static bool begins_word(const mn_tpl_string *s, size_t at) {
+  const int32_t c = mn_tpl_next(s, &at);
+  return mn_tpl_is_space(c) || (c > 0 && c < 0x80 && strchr("-({[<", c));
+}
+
 FILTER(filter_title) {
   UNUSED;
   const mn_tpl_string *s = text_of(r, self);
   mn_text out = {0};
-  bool begins = true;
   for (size_t at = 0; at < s->n;) {
-    const size_t begin = at;
-    const int32_t c = mn_tpl_next(s, &at);
-    const mn_tpl_string one = {s->data + begin, at - begin, -1, false};
-    mn_tpl_add_str(r, mn_tpl_cased(r, &one, begins ? TPL_UPPER : TPL_LOWER), &out);
-    begins = mn_tpl_is_space(c) || (c > 0 && c < 0x80 && strchr("-({[<", c));
+    size_t first = at, second, end;
+    if (begins_word(s, at)) {
+      mn_tpl_add_char(&out, mn_tpl_next(s, &at));
+      continue;
+    }
+    mn_tpl_next(s, &at);
+    for (second = end = at; end < s->n && !begins_word(s, end);) mn_tpl_next(s, &end);
+    mn_tpl_add_cased(&(mn_tpl_string){s->data + first, second - first, -1, false}, TPL_UPPER, &out);
+    mn_tpl_add_cased(&(mn_tpl_string){s->data + second, end - second, -1, false}, TPL_LOWER, &out);
+    at = end;
   }
   return mn_tpl_take(r, &out);
 }
@@ -120,7 +131,7 @@ FILTER(filter_wordcount) {
   for (size_t at = 0; at < s->n;) { /* runs of letters, digits and _ */
     int32_t c = 0;
     bool word = false;
-    while (at < s->n && (mn_tpl_is_letter(c = mn_tpl_next(s, &at)) || mn_tpl_is_digit(c) || c == '_')) word = true;
+    while (at < s->n && (mn_tpl_is_letter(c = mn_tpl_next(s, &at)) || mn_tpl_is_numeric(c) || c == '_')) word = true;
     n += word;
   }
   return mn_tpl_int(n);
@@ -138,12 +149,21 @@ FILTER(filter_format) {
 }
 
 /* ---- numbers ---- */
-static bool parse_number(const mn_tpl_string *s, int64_t base, bool real, mn_tpl_value *out) {
+/* *wide: it is a number, but none that is held here. */
+static bool parse_number(const mn_tpl_string *s, int64_t base, bool real, mn_tpl_value *out, bool *wide) {
   char text[80];
   size_t n = 0;
   size_t from = 0, to = s->n;
   while (from < to && mn_tpl_is_space((unsigned char)s->data[from])) from++;
   while (to > from && mn_tpl_is_space((unsigned char)s->data[to - 1])) to--;
+  if (to - from >= sizeof text) { /* of so many digits, or no number */
+    const bool letters = !real && (base == 0 || base > 10), begins = strchr("+-.0123456789", s->data[from]) != NULL;
+    *wide = begins || letters;
+    for (; from < to && *wide; from++)
+      *wide = letters ? isalnum((unsigned char)s->data[from]) || strchr("+-_", s->data[from])
+                      : strchr("0123456789+-._eE", s->data[from]) != NULL;
+    return false;
+  }
   for (; from < to && n + 1 < sizeof text; from++) {
     const bool between = n && from + 1 < to && text[n - 1] != '_' && s->data[from + 1] != '_';
     if (s->data[from] == '_' && between) continue;
@@ -152,14 +172,17 @@ static bool parse_number(const mn_tpl_string *s, int64_t base, bool real, mn_tpl
   text[n] = 0;
   if (!n || from < to || strpbrk(text, " \t\n_") || (real && strpbrk(text, "xXpP()"))) return false;
   char *end;
+  errno = 0;
   if (real) *out = mn_tpl_real(strtod(text, &end));
   else *out = mn_tpl_int(strtoll(text, &end, (int)base));
-  if (!real && (out->as.integer == INT64_MAX || out->as.integer == INT64_MIN)) return false;
-  return *end == 0;
+  if (*end) return false;
+  if (!real && errno == ERANGE) *wide = true;
+  return !*wide;
 }
 
-static bool to_integer(double d, mn_tpl_value *out) {
-  if (!(d > -9.2e18 && d < 9.2e18)) return false;
+static bool to_integer(double d, mn_tpl_value *out, bool *wide) {
+  *wide = isfinite(d) && !(d >= -0x1p63 && d < 0x1p63);
+  if (*wide || !isfinite(d)) return false;
   *out = mn_tpl_int((int64_t)d);
   return true;
 }
@@ -170,9 +193,12 @@ FILTER(filter_int) {
   const int64_t base = integer(r, arg[1], 10);
   if (base < 0 || base == 1 || base > 36) return mn_tpl_fail(r, "there are no digits to base %lld", (long long)base);
   if (self.kind == TPL_INT || self.kind == TPL_BOOL) return mn_tpl_int(self.kind == TPL_INT ? self.as.integer : self.as.boolean);
-  if (self.kind == TPL_FLOAT && to_integer(self.as.real, &v)) return v;
-  if (self.kind == TPL_STRING && parse_number(self.as.string, base, false, &v)) return v;
-  if (self.kind == TPL_STRING && parse_number(self.as.string, base, true, &v) && to_integer(v.as.real, &v)) return v;
+  bool wide = false;
+  if (self.kind == TPL_FLOAT && isinf(self.as.real)) return mn_tpl_fail(r, "infinity is no integer");
+  if (self.kind == TPL_FLOAT && to_integer(self.as.real, &v, &wide)) return v;
+  if (self.kind == TPL_STRING && parse_number(self.as.string, base, false, &v, &wide)) return v;
+  if (self.kind == TPL_STRING && !wide && parse_number(self.as.string, base, true, &v, &wide) && to_integer(v.as.real, &v, &wide)) return v;
+  if (wide) return mn_tpl_fail(r, "an integer of more than 64 bits");
   return arg[0] ? *arg[0] : mn_tpl_int(0);
 }
 
@@ -180,7 +206,9 @@ FILTER(filter_float) {
   (void)all, (void)r;
   mn_tpl_value v;
   if (mn_tpl_is_number(self)) return mn_tpl_real(mn_tpl_number(self));
-  if (self.kind == TPL_STRING && parse_number(self.as.string, 10, true, &v)) return v;
+  bool wide = false;
+  if (self.kind == TPL_STRING && parse_number(self.as.string, 10, true, &v, &wide)) return v;
+  if (wide) return mn_tpl_fail(r, "a number of more than 79 signs");
   return arg[0] ? *arg[0] : mn_tpl_real(0);
 }
 

@@ -79,7 +79,7 @@ static bool has_case(mn_tpl_run *r, mn_tpl_value v, bool upper) {
   if (r->status != MN_OK || !mn_tpl_read(r, v.as.string->n)) return false;
   for (size_t at = 0; at < v.as.string->n;) {
     const int32_t c = mn_tpl_next(v.as.string, &at);
-    if (upper ? mn_tpl_is_lower(c) : mn_tpl_is_upper(c)) return false;
+    if (mn_tpl_is_title(c) || (upper ? mn_tpl_is_lower(c) : mn_tpl_is_upper(c))) return false;
     any = any || (upper ? mn_tpl_is_upper(c) : mn_tpl_is_lower(c));
   }
   return any;
@@ -96,12 +96,18 @@ static bool odd(mn_tpl_run *r, mn_tpl_value v) {
   return mn_tpl_number(rest) == 1;
 }
 
-static bool same(mn_tpl_value a, mn_tpl_value b) {
+/* The same object, in Python. Of equal texts and floats nobody can say: that is up to how it keeps them. */
+static bool same(mn_tpl_run *r, mn_tpl_value a, mn_tpl_value b) {
   if (a.kind != b.kind) return false;
   if (a.kind == TPL_NONE) return true;
   if (a.kind == TPL_BOOL) return a.as.boolean == b.as.boolean;
   if (a.kind == TPL_INT) return a.as.integer == b.as.integer;
-  return a.kind != TPL_FLOAT && a.kind != TPL_UNDEFINED && a.as.map == b.as.map;
+  if (a.kind == TPL_UNDEFINED) return false;
+  if (a.kind != TPL_FLOAT && a.as.map == b.as.map) return true;
+  const bool kept = a.kind == TPL_STRING || a.kind == TPL_FLOAT || (a.kind == TPL_LIST && a.as.list->form == TPL_TUPLE);
+  if (kept && mn_tpl_equal(r, a, b))
+    mn_tpl_fail(r, "'sameas' of %s and an equal one, which is up to Python's memory, is not supported: use ==", mn_tpl_type_name(a));
+  return false;
 }
 
 TEST(is_defined, v.kind != TPL_UNDEFINED)
@@ -125,7 +131,7 @@ TEST(is_escaped, false)
 TEST(is_odd, odd(r, v))
 TEST(is_even, !odd(r, v))
 TEST(is_divisible, divisible(r, v, *arg[0]))
-TEST(is_same, same(v, *arg[0]))
+TEST(is_same, same(r, v, *arg[0]))
 TEST(is_in, mn_tpl_contains(r, *arg[0], v))
 TEST(is_eq, mn_tpl_equal(r, v, *arg[0]))
 TEST(is_ne, !mn_tpl_equal(r, v, *arg[0]))

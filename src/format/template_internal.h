@@ -365,11 +365,15 @@ size_t mn_tpl_offset(mn_tpl_string *s, int64_t i); /* byte where character i beg
 bool mn_tpl_is_space(int32_t c);
 bool mn_tpl_is_printable(int32_t c);
 bool mn_tpl_is_line_end(int32_t c);
-typedef enum mn_tpl_case { TPL_LOWER, TPL_UPPER, TPL_CAPITAL, TPL_TITLE, TPL_SWAPPED } mn_tpl_case;
+typedef enum mn_tpl_case { TPL_LOWER, TPL_UPPER, TPL_CAPITAL, TPL_TITLE, TPL_SWAPPED, TPL_FOLDED } mn_tpl_case;
 mn_tpl_value mn_tpl_cased(mn_tpl_run *r, const mn_tpl_string *s, mn_tpl_case how);
+void mn_tpl_add_cased(const mn_tpl_string *s, mn_tpl_case how, mn_text *out); /* template_case.c */
 bool mn_tpl_is_letter(int32_t c);
+bool mn_tpl_is_decimal(int32_t c); /* what int() reads; a digit: the superscripts, too; numeric: whatever has a value */
 bool mn_tpl_is_digit(int32_t c);
+bool mn_tpl_is_numeric(int32_t c);
 bool mn_tpl_is_upper(int32_t c);
+bool mn_tpl_is_title(int32_t c);
 bool mn_tpl_is_lower(int32_t c);
 /* chars NULL: white space. sides: 1 the left, 2 the right, 3 both. */
 mn_tpl_value mn_tpl_strip(mn_tpl_run *r, const mn_tpl_string *s, const mn_tpl_string *chars, int sides);

@@ -166,6 +166,7 @@ static size_t unescape(const char *s, size_t n, mn_text *out) {
     mn_tpl_add_char(out, c);
     return k;
   }
+  if (*s == 'N') return 0; /* characters by their names */
   const size_t k = *s == 'x' ? 2 : *s == 'u' ? 4 : *s == 'U' ? 8 : 0;
   if (!k) { /* as it stands */
     mn_text_add_bytes(out, "\\", 1);
@@ -189,7 +190,7 @@ static mn_status add_string(lexer *x) {
     const size_t k = unescape(x->s + i + 1, x->n - i - 1, &text);
     if (!k) {
       mn_text_free(&text);
-      return fault(x, "a string with an escape (\\x, \\u, \\U) that names no character");
+      return fault(x, "a string with an escape (\\x, \\u, \\U) that names no character, or one by its name (\\N), which is not supported");
     }
     i += 1 + k;
   }

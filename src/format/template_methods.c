@@ -31,6 +31,7 @@ METHOD(string_lstrip) { return (void)all, mn_tpl_strip(r, self.as.string, if_giv
 METHOD(string_rstrip) { return (void)all, mn_tpl_strip(r, self.as.string, if_given(r, arg[0]), 2); }
 METHOD(string_upper) { return UNUSED, mn_tpl_cased(r, self.as.string, TPL_UPPER); }
 METHOD(string_lower) { return UNUSED, mn_tpl_cased(r, self.as.string, TPL_LOWER); }
+METHOD(string_casefold) { return UNUSED, mn_tpl_cased(r, self.as.string, TPL_FOLDED); }
 METHOD(string_title) { return UNUSED, mn_tpl_cased(r, self.as.string, TPL_TITLE); }
 METHOD(string_capitalize) { return UNUSED, mn_tpl_cased(r, self.as.string, TPL_CAPITAL); }
 METHOD(string_swapcase) { return UNUSED, mn_tpl_cased(r, self.as.string, TPL_SWAPPED); }
@@ -256,8 +257,10 @@ static bool all_are(const mn_tpl_string *s, bool (*is)(int32_t)) {
     if (!is(mn_tpl_next(s, &at))) return false;
   return s->n > 0;
 }
-static bool letter_or_digit(int32_t c) { return mn_tpl_is_letter(c) || mn_tpl_is_digit(c); }
+static bool letter_or_digit(int32_t c) { return mn_tpl_is_letter(c) || mn_tpl_is_numeric(c); }
 METHOD(string_isalpha) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, mn_tpl_is_letter)); }
+METHOD(string_isdecimal) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, mn_tpl_is_decimal)); }
+METHOD(string_isnumeric) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, mn_tpl_is_numeric)); }
 METHOD(string_isdigit) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, mn_tpl_is_digit)); }
 METHOD(string_isalnum) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, letter_or_digit)); }
 METHOD(string_isspace) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, mn_tpl_is_space)); }
@@ -278,16 +281,16 @@ const mn_tpl_def mn_tpl_string_methods[] = {{"capitalize", "", string_capitalize
                                             {"index", "!sub start end", string_index},
                                             {"isalnum", "", string_isalnum},
                                             {"isalpha", "", string_isalpha},
-                                            {"isdecimal", "", string_isdigit},
+                                            {"isdecimal", "", string_isdecimal},
                                             {"isdigit", "", string_isdigit},
                                             {"islower", "", string_islower},
-                                            {"isnumeric", "", string_isdigit},
+                                            {"isnumeric", "", string_isnumeric},
                                             {"isspace", "", string_isspace},
                                             {"isupper", "", string_isupper},
                                             {"join", "!iterable", string_join},
                                             {"ljust", "!width fillchar", string_ljust},
                                             {"lower", "", string_lower},
-                                            {"casefold", "", string_lower},
+                                            {"casefold", "", string_casefold},
                                             {"lstrip", "chars", string_lstrip},
                                             {"partition", "!sep", string_partition},
                                             {"removeprefix", "!prefix", string_removeprefix},

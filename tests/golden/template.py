@@ -132,6 +132,11 @@ x  {#- gone -#}  y{# a\n comment #}\nz
 {{ messages | map(attribute='role') | join(',') }} {{ (messages | last).content }} {{ messages | length > 2 }} {{ messages[-1]['content'].split('<')[0] }} {{ messages | rejectattr('role', 'eq', 'system') | map(attribute='content') | list | tojson }}
 {{ ['a', none, 1] | join('|') }} {{ [[1, 2], [3]] | sum(start=[]) }} {{ [missing] }} {{ 'é' ~ 1 }} {{ ['é\\u200b\\x07'] }} {{ '\\U0001F600' | length }}
 {{ {'a': {'b': 1}} == {'a': {'b': 1.0}} }} {{ [1, [2]] == [1, [2]] }} {{ 'a' == 1 }} {{ missing == missing2 }} {{ none == missing }} {{ (1, 2) == [1, 2] }} {{ {'a': 1, 'b': 2} == {'b': 2, 'a': 1} }}
+{{ 'ß ŉ ǰ ﬃ ᾳ ΐ'.upper() }} {{ 'İI ΑΣ ΑΣ. Σ ΑΣΑ Α\'Σ' | lower }} {{ 'ßa ǆb ﬁ'.title() }} {{ 'ŉA ΑΣ'.capitalize() }} {{ 'ßŉa ΑΣ ῼ'.swapcase() }}
+{{ 'Straße ﬃ ΑΣ İ ᾳ'.casefold() }} {{ 'ß-ßa (ﬁN ΑΣ' | title }} {{ 'ßA' | capitalize }} {{ ['ß', 'SS', 'ss'] | unique | list }}
+{{ '²'.isdigit() }}{{ '²'.isdecimal() }}{{ '½'.isnumeric() }}{{ '½'.isdigit() }}{{ '五'.isnumeric() }}{{ '五'.isdigit() }}{{ '²'.isalnum() }}{{ 'Ⅷ'.isupper() }}{{ 'ª'.islower() }}{{ 'ǅ' is upper }}{{ 'aǅ' is lower }}{{ 'x²½ y' | wordcount }}
+{{ 9223372036854774784.0 | int }} {{ '-9223372036854775808' | int }} {{ 'nan' | int(4) }} {{ 'inf' | float | string }} {{ 'x' * 99 | int }} {{ ('x' * 99) | int(3) }} {{ ('e' * 99) | float }}
+{{ l is sameas l }}{{ [] is sameas [] }}{{ 1 is sameas 1 }}{{ s is sameas s }}{{ 'a' is sameas 'b' }}{{ m is sameas l }}{{ n is sameas none }}
 """
 
 REFUSED = r"""
