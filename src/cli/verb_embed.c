@@ -135,7 +135,7 @@ const mn_verb mn_verb_embed = {
     .usage = "MODEL [TEXT ...] [options]",
     .about =
         "MODEL is an encoder of tokens, such as a directory of Hugging Face's with a BERT. Without TEXT each line of standard input is one. A "
-        "text's vector is the mean of what the model says of its tokens, of length 1: a line of numbers for each.",
+        "text's vector is the mean of what the model says of its tokens, or of one of them, as its files say, of length 1: a line of numbers for each.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_BACKEND | MN_CLI_THREADS,
