@@ -6,6 +6,9 @@
 #include "checkpoint/convert.h"
 #include "format/safetensors.h"
 #include "run/session.h"
+
+#include <jansson.h>
+
 #include "program.h"
 
 #define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/checkpoints/"
@@ -222,6 +225,8 @@ static double apart(const char *name, const char *one, const char *other) {
   return worst;
 }
 
+static void refused(const char *name, const char *change, const char *why);
+
 /* A setting of another architecture changes nothing, and one that is left out means what the architecture's own program takes then. */
 static void settings_mean_what_they_do_there(void) {
 #define ADD(what)  "sed -i '1s/{/{" what ",/' config.json"
@@ -233,6 +238,20 @@ static void settings_mean_what_they_do_there(void) {
         "every other layer of Gemma 2 has one");
   CHECK(apart("gemma2", NO_CAP, CAP("50.0")) == 0 && apart("gemma2", NO_CAP, CAP("null")) > 1e-6,
         "Gemma 2 caps scores where nothing is said");
+#define BOTH(more)                                                                                                                         \
+  "sed -i '1s/{/{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 4.0, \"high_freq_factor\": 4.0, \"low_freq_factor\": 1.0" more       \
+  "},/' config.json"
+  CHECK(apart("llama", ":", BOTH(", \"original_max_position_embeddings\": 16")) == 0, "the same map twice, in older and in newer words: %s",
+        mn_message());
+  refused("llama", BOTH(", \"original_max_position_embeddings\": 17"), "rope_scaling says something else than rope_parameters");
+  refused("llama", BOTH(""), "rope_scaling says something else than rope_parameters");
+#undef BOTH
+  CHECK(apart("mistral", ":", ADD("\"quantization_config\": {}")) == 0, "nothing is quantized");
+  CHECK(apart("mistral", ":",
+              ADD("\"quantization_config\": {\"quant_method\": \"bitsandbytes\", \"load_in_4bit\": false, \"load_in_8bit\": false}")) == 0,
+        "nor here");
+  refused("mistral", ADD("\"quantization_config\": {\"quant_method\": \"bitsandbytes\", \"load_in_4bit\": true, \"load_in_8bit\": false}"),
+          "quantized ('bitsandbytes')");
   CHECK(apart("gemma", ":", "sed -i 's/\"hidden_act\": \"gelu_pytorch_tanh\"/\"hidden_act\": \"gelu\"/' config.json") == 0, "both are one");
 #undef ADD
 #undef CAP
@@ -398,11 +417,19 @@ static void what_is_said_of_sentences_counts(void) {
       {POOLING("\"pooling_mode_cls_token\": true, \"pooling_mode_mean_tokens\": true"), 0, 0, "2 modes of pooling are true"},
       {POOLING("\"pooling_mode_cls_token\": true") "; sed -i 's/Transformer/Dense/' modules.json", 0, 0, "a module 'Dense'"},
       {POOLING("\"pooling_mode_cls_token\": true") "; sed -i 's/1_Pooling/..\\/x/' modules.json", 0, 0, "no folder beside it"},
-      {POOLING("\"pooling_mode_mean_tokens\": true") "; echo '{\"do_lower_case\": true}' >sentence_bert_config.json", 0, 0,
-       "do_lower_case is true"},
+      {POOLING(
+           "\"pooling_mode_mean_tokens\": true") "; echo '{\"do_lower_case\": true}' >sentence_bert_config.json; cp ../bert.json tokenizer.json",
+       MN_POOL_MEAN, 0, NULL},
+      {POOLING(
+           "\"pooling_mode_mean_tokens\": true") "; echo '{\"do_lower_case\": true}' >sentence_bert_config.json; cp ../bert_cased.json tokenizer.json",
+       0, 0, "tokenizer.json keeps capitals"},
       {MODULES "echo '{' >1_Pooling/config.json", 0, 0, "1_Pooling/config.json"},
       {MODULES ":", 0, 0, "1_Pooling/config.json is not there"},
   };
+  json_t *kinds = json_load_file(MN_TEST_SOURCE_DIR "/tests/golden/tokenizer/kinds.json", JSON_ALLOW_NUL, NULL);
+  CHECK(json_dump_file(json_object_get(json_object_get(kinds, "bert"), "tokenizer"), "bert.json", 0) == 0, "written");
+  CHECK(json_dump_file(json_object_get(json_object_get(kinds, "bert_cased"), "tokenizer"), "bert_cased.json", 0) == 0, "written");
+  json_decref(kinds);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     mn_bundle b;
     CHECK(sh("rm -rf copy c.gguf back && cp -r " GOLDEN "bert copy && cd copy && %s", cases[i].change) == 0, "%s", out);

@@ -23,6 +23,7 @@ typedef struct mn_speech { /* what a checkpoint says of texts and dialogues; zer
 typedef struct mn_sentences { /* what it says of one vector for a text (sentences.h) */
   mn_pooling pooling;         /* which of its vectors counts: the mean, where nothing is said */
   int64_t most;               /* tokens of a text; 0: as many as the model reads */
+  bool lower;                 /* texts are read in small letters, which their tokenizer must see to */
   char *fault;                /* why no vector is made; NULL: one is */
 } mn_sentences;
 

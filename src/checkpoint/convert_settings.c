@@ -187,6 +187,17 @@ mn_status mn_convert_own_metadata(const mn_converting *job, mn_gguf_writer *w) {
 
 static bool is_encoder(const mn_converting *job) { return !strcmp(job->model->def->name, "encoder"); }
 
+static mn_status check_case(const mn_converting *job, mn_sentences *s) {
+  char *path = mn_path_join(job->path, "tokenizer.json");
+  mn_tokenizer *tok = NULL;
+  mn_status status = path ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && mn_file_exists(path)) status = mn_tokenizer_load(path, &tok);
+  if (status == MN_OK) status = mn_sentences_check_case(tok, s);
+  mn_tokenizer_free(tok);
+  free(path);
+  return status;
+}
+
 /* Of an encoder: which of its vectors counts. What GGUF has no word for is refused. */
 static mn_status put_pooling(const mn_converting *job, mn_gguf_writer *w, const char *word) {
   mn_sentences s = {0};
@@ -194,6 +205,7 @@ static mn_status put_pooling(const mn_converting *job, mn_gguf_writer *w, const 
   if (!is_encoder(job)) return MN_OK;
   snprintf(key, sizeof key, "%s.pooling_type", word);
   mn_status status = mn_sentences_read_hf(job->path, &s);
+  if (status == MN_OK && s.lower) status = check_case(job, &s);
   if (status == MN_OK && s.fault) status = mn_fail(MN_ERR_UNSUPPORTED, "%s", s.fault);
   if (status == MN_OK) status = mn_gguf_writer_u32(w, key, (uint32_t)mn_sentences_gguf(s.pooling));
   mn_sentences_free(&s);

@@ -66,9 +66,7 @@ static mn_status read_limits(mn_arena *arena, const char *dir, const char *folde
   const char *path;
   MN_TRY(read_file(arena, dir, folder, "sentence_bert_config.json", &path, &map));
   const mn_value *most = mn_value_get(map, "max_seq_length");
-  if (is_true(mn_value_get(map, "do_lower_case")))
-    return mn_fail(MN_ERR_UNSUPPORTED, "%s: do_lower_case is true, which is not done here; the tokenizer does it where it is asked to",
-                   path);
+  out->lower = is_true(mn_value_get(map, "do_lower_case"));
   if (!most || most->kind == MN_NULL) return MN_OK;
   if (most->kind != MN_INTEGER || most->as.integer < 1)
     return mn_fail(MN_ERR_FORMAT, "%s: max_seq_length must be an integer of at least 1", path);
@@ -111,6 +109,21 @@ static mn_status read_modules(mn_arena *arena, const char *dir, mn_sentences *ou
 static mn_status keep_fault(mn_status status, mn_sentences *out) {
   if (status == MN_OK || status == MN_ERR_MEMORY) return status;
   return (out->fault = mn_strdup(mn_message())) ? MN_OK : MN_ERR_MEMORY;
+}
+
+mn_status mn_sentences_check_case(const mn_tokenizer *tok, mn_sentences *out) {
+  static const char large[] = "ABC \xC3\x89\xC3\x91", small[] = "abc \xC3\xA9\xC3\xB1";
+  mn_ids a = {0}, b = {0};
+  if (!out->lower || out->fault || !tok) return MN_OK;
+  mn_status status = mn_tokenizer_encode(tok, large, sizeof large - 1, 0, &a);
+  if (status == MN_OK) status = mn_tokenizer_encode(tok, small, sizeof small - 1, 0, &b);
+  if (status == MN_OK && (a.len != b.len || memcmp(a.data, b.data, a.len * sizeof *a.data) != 0))
+    status =
+        mn_fail(MN_ERR_UNSUPPORTED, "sentence_bert_config.json: do_lower_case is true, and tokenizer.json keeps capitals; its normalizer "
+                                    "must make them small");
+  mn_ids_free(&a);
+  mn_ids_free(&b);
+  return keep_fault(status, out);
 }
 
 mn_status mn_sentences_read_hf(const char *dir, mn_sentences *out) {

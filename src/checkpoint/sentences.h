@@ -11,6 +11,8 @@
 mn_status mn_sentences_read_hf(const char *dir, mn_sentences *out);
 mn_status mn_sentences_read_gguf(const mn_gguf *g, mn_sentences *out);
 void mn_sentences_free(mn_sentences *s);
+/* Where texts are read in small letters, `tok` (or NULL) makes them so; else that is out->fault. */
+mn_status mn_sentences_check_case(const mn_tokenizer *tok, mn_sentences *out);
 
 /* GGUF's number for it (llama.cpp's enum llama_pooling_type). */
 int mn_sentences_gguf(mn_pooling pooling);

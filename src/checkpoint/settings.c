@@ -8,9 +8,16 @@
 
 #include "base/text.h"
 
+/* What is left of a quantization while loading, when it was switched off. */
+static bool loads_as_it_is(const mn_value *how) {
+  const mn_value *const in[] = {mn_value_get(how, "load_in_4bit"), mn_value_get(how, "load_in_8bit")};
+  return in[0] && in[1] && in[0]->kind == MN_BOOLEAN && in[1]->kind == MN_BOOLEAN && !in[0]->as.boolean && !in[1]->as.boolean;
+}
+
 /* Weights that mean something else than their numbers. */
 static mn_status check_quantized(mn_settings *s) {
   const mn_value *how = mn_setting(s, "quantization_config", NULL), *method = mn_value_get(how, "quant_method");
+  if (how && how->kind == MN_MAP && (!how->count || loads_as_it_is(how))) return MN_OK;
   char shown[MN_PRINTABLE];
   return how ? mn_setting_refuse(
                    s, "quantization_config", NULL,

@@ -209,11 +209,30 @@ static mn_status divide_as_llama3(mn_settings *s, double theta, int64_t rotated,
   return (how->divisors = mn_value_list(s->arena, (size_t)(rotated / 2), items)) ? MN_OK : MN_ERR_MEMORY;
 }
 
+static const mn_value *kind_in(const mn_value *map) {
+  const mn_value *kind = mn_value_get(map, "rope_type");
+  return kind ? kind : mn_value_get(map, "type");
+}
+
+/* Do two maps say the same of how positions are stretched? The newer one may hold rope_theta, too. */
+static bool same_stretching(const mn_value *newer, const mn_value *older) {
+  const mn_value *const maps[] = {newer, older}, *a = kind_in(newer), *b = kind_in(older);
+  if (newer->kind != MN_MAP || older->kind != MN_MAP || !a != !b || (a && !mn_value_equal(a, b))) return false;
+  for (int i = 0; i < 2; i++)
+    for (size_t k = 0; k < maps[i]->count; k++) {
+      const char *key = maps[i]->as.entries[k].key;
+      const mn_value *other = mn_value_get(maps[!i], key), *one = maps[i]->as.entries[k].value;
+      if (!strcmp(key, "type") || !strcmp(key, "rope_type") || (!strcmp(key, "rope_theta") && !other) || one->kind == MN_NULL) continue;
+      if (!other || !mn_value_equal(one, other)) return false;
+    }
+  return true;
+}
+
 mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, const char *kind, mn_keys *attention) {
   scaling how = {.kind = "none", .factor = 1, .partial = 1};
   const mn_value *old = mn_setting(s, "rope_scaling", NULL), *map = mn_setting(s, "rope_parameters", NULL);
   rope_map r = {s, map ? "rope_parameters" : "rope_scaling", map ? map : old};
-  if (map && old && !mn_value_equal(map, old))
+  if (map && old && !same_stretching(map, old))
     return mn_setting_refuse(s, "rope_scaling", NULL, "says something else than rope_parameters beside it; keep the one that holds");
   int64_t rotated = t->head_dim;
   if (map && kind && mn_value_get(map, kind)) r.map = mn_value_get(map, kind);
