@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <time.h>
 
 static mn_arena *arena;
 
@@ -217,6 +218,28 @@ static void tables_keep_their_rules(void) {
   CHECK(mn_field_find(mixer_fields, "eta") == &mixer_fields[3] && !mn_field_find(mixer_fields, "x"), "find");
 }
 
+/* Ticks that reading a list of n zeros takes, as text. */
+static clock_t ticks_of_zeros(size_t n) {
+  mn_arena *a = mn_arena_new();
+  const mn_value *v = NULL;
+  char *text = malloc(4 * n + 3), *at = text;
+  *at++ = '[';
+  for (size_t i = 0; i < n; i++) memcpy(at, i + 1 < n ? "0.0," : "0.0]", 4), at += 4;
+  const clock_t begin = clock();
+  CHECK_OK(mn_json_parse(a, "zeros.json", text, (size_t)(at - text), &v));
+  const clock_t end = clock();
+  CHECK(v && v->count == n, "%zu numbers", n);
+  mn_arena_free(a);
+  free(text);
+  return end - begin;
+}
+
+/* Eight times as many numbers cost about eight times as much; looked for to the end of the text they would cost 64 times. */
+static void many_zeros_cost_what_they_are(void) {
+  const clock_t few = ticks_of_zeros(50000), many = ticks_of_zeros(400000);
+  CHECK(many < 30 * few + CLOCKS_PER_SEC / 20, "%ld ticks, and %ld for eight times as many", (long)few, (long)many);
+}
+
 int main(void) {
   arena = mn_arena_new();
   RUN(defaults_come_from_the_table);
@@ -225,6 +248,7 @@ int main(void) {
   RUN(faults_name_file_line_key_and_expectation);
   RUN(faults_name_settings_and_nested_keys);
   RUN(structs_come_back_from_json);
+  RUN(many_zeros_cost_what_they_are);
   RUN(help_is_made_from_the_table);
   RUN(tables_keep_their_rules);
   mn_arena_free(arena);

@@ -83,8 +83,8 @@ static mn_status convert_map(walk *w, json_t *j, int depth, mn_value *v) {
 
 /* Does a number of the text have a digit that is not 0, before its exponent? */
 static bool is_more_than_zero(const char *digits) {
-  const size_t mantissa = strspn(digits, "-.0123456789");
-  return strcspn(digits, "123456789") < mantissa;
+  digits += strspn(digits, "-.0");
+  return *digits >= '1' && *digits <= '9';
 }
 
 static mn_status too_small(const walk *w) { /* what is too large is refused by jansson */

@@ -150,15 +150,14 @@ static const struct several {
 #define COUNT(a)    (sizeof(a) / sizeof *(a))
 #define IN(c, list) is_in(c, list, COUNT(list))
 
-static bool is_in(int32_t c, const range *list, size_t n) {
-  size_t low = 0;
+static bool is_in(int32_t c, const range *list, size_t count) {
+  size_t low = 0, n = count;
   while (n) { /* the first that does not end before c */
     const size_t half = n / 2;
     if (list[low + half].last < c) low += half + 1, n -= half + 1;
     else n = half;
-    if (!n) break;
   }
-  return list[low].first <= c && c <= list[low].last;
+  return low < count && list[low].first <= c;
 }
 
 static const struct several *several_of(int32_t c) {

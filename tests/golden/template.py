@@ -135,6 +135,7 @@ x  {#- gone -#}  y{# a\n comment #}\nz
 {{ 'ß ŉ ǰ ﬃ ᾳ ΐ'.upper() }} {{ 'İI ΑΣ ΑΣ. Σ ΑΣΑ Α\'Σ' | lower }} {{ 'ßa ǆb ﬁ'.title() }} {{ 'ŉA ΑΣ'.capitalize() }} {{ 'ßŉa ΑΣ ῼ'.swapcase() }}
 {{ 'Straße ﬃ ΑΣ İ ᾳ'.casefold() }} {{ 'ß-ßa (ﬁN ΑΣ' | title }} {{ 'ßA' | capitalize }} {{ ['ß', 'SS', 'ss'] | unique | list }}
 {{ '²'.isdigit() }}{{ '²'.isdecimal() }}{{ '½'.isnumeric() }}{{ '½'.isdigit() }}{{ '五'.isnumeric() }}{{ '五'.isdigit() }}{{ '²'.isalnum() }}{{ 'Ⅷ'.isupper() }}{{ 'ª'.islower() }}{{ 'ǅ' is upper }}{{ 'aǅ' is lower }}{{ 'x²½ y' | wordcount }}
+{{ '😀🀀'.isupper() }}{{ '😀' | upper }}{{ '󰀀'.isnumeric() }}{{ 'A😀' is upper }}{{ 'a😀'.islower() }}{{ '😀'.isalnum() }}{{ '😀ß' | title }}
 {{ 9223372036854774784.0 | int }} {{ '-9223372036854775808' | int }} {{ 'nan' | int(4) }} {{ 'inf' | float | string }} {{ 'x' * 99 | int }} {{ ('x' * 99) | int(3) }} {{ ('e' * 99) | float }}
 {{ l is sameas l }}{{ [] is sameas [] }}{{ 1 is sameas 1 }}{{ s is sameas s }}{{ 'a' is sameas 'b' }}{{ m is sameas l }}{{ n is sameas none }}
 """
