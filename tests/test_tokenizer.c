@@ -351,6 +351,11 @@ static void test_broken_files_are_refused(void) {
   static const struct {
     const char *find, *put, *says;
   } broken[] = {{"\"model\"", "\"modle\"", "model"},
+                {"\"version\": \"1.0\"", "\"version\": \"9.0\"", "version '9.0'"},
+                {"\"version\": \"1.0\"", "\"version\": 1", "version"},
+                {"\"added_tokens\": [",
+                 "\"added_tokens\": [{\"id\": 300, \"content\": \"<far>\", \"special\": false, \"normalized\": false}, ",
+                 "`tokenizers` gives it 257"},
                 {"\"BPE\"", "\"WordPiece\"", "WordPiece"},
                 {"\"continuing_subword_prefix\": null", "\"continuing_subword_prefix\": \"##\"", "continuing_subword_prefix"},
                 {"\"dropout\": null", "\"dropout\": 0.5", "dropout"},

@@ -309,6 +309,39 @@ static void test_broken_files_are_refused(void) {
   json_decref(kinds);
 }
 
+/* A unigram model without a token for what is unknown cannot spell everything: it says so, where the text is whole and where it is not. */
+static void test_what_nothing_spells_is_an_error(void) {
+  static const char file[] =
+      "{\"version\": \"1.0\", \"model\": {\"type\": \"Unigram\", \"unk_id\": null, \"vocab\": [[\"a\", -1.0], [\"b\", -2.0], [\"ab\", -2.5]]}}";
+  static const struct {
+    const char *text, *says; /* NULL: it is spelled */
+  } want[] = {{"abba", NULL},
+              {"ab\xE2\x82\xAC"
+               "b",
+               "U+20AC"},
+              {"a,b", "U+002C"},
+              {"a\xFF"
+               "b",
+               "0xFF"}};
+  mn_tokenizer *tok = NULL;
+  CHECK_OK(mn_tokenizer_parse("file.json", file, strlen(file), &tok));
+  for (size_t i = 0; tok && i < sizeof want / sizeof *want; i++)
+    for (int pieces = 0; pieces < 2; pieces++) {
+      mn_ids ids = {0};
+      mn_encoder *e = NULL;
+      const size_t n = strlen(want[i].text);
+      CHECK_OK(mn_encoder_new(tok, &e));
+      mn_status status = pieces ? MN_OK : mn_encoder_add(e, want[i].text, n, 0, &ids);
+      for (size_t at = 0; pieces && at < n && status == MN_OK; at++) status = mn_encoder_push(e, want[i].text + at, 1, 0, &ids);
+      if (pieces && status == MN_OK) status = mn_encoder_finish(e, 0, &ids);
+      if (!want[i].says) CHECK(status == MN_OK && ids.len == 3, "%s: %zu ids, %s", want[i].text, ids.len, mn_message());
+      else CHECK(status == MN_ERR_FORMAT && strstr(mn_message(), want[i].says) && strstr(mn_message(), "file.json"), "%s", mn_message());
+      mn_encoder_free(e);
+      mn_ids_free(&ids);
+    }
+  mn_tokenizer_free(tok);
+}
+
 int main(void) {
   RUN(test_every_kind_equals_hugging_face);
   RUN(test_byte_level_in_pieces);
@@ -316,6 +349,7 @@ int main(void) {
   RUN(test_bytes_come_back);
   RUN(test_a_file_in_blocks);
   RUN(test_one_long_line_costs_what_it_is_long);
+  RUN(test_what_nothing_spells_is_an_error);
   RUN(test_broken_files_are_refused);
   return test_end();
 }

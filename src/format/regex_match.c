@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FEW = 1024, MOST_TRIES = 1 << 22, MOST_WORK = 1 << 26 };
+enum { FEW = 1024, MOST_TRIES = 1 << 22, SOME_WORK = 1 << 22, MOST_OF_A_BYTE = 1024 };
 
 void mn_matcher_close(mn_matcher *m) {
   free(m->stack);
@@ -98,7 +98,8 @@ static bool look_up(mn_matcher *m, const mn_regex *re, size_t n) {
   m->check = m->work + FEW;
   m->status = mn_stop_check("matching a pattern");
   if (m->status != MN_OK) return false;
-  if (m->work > MOST_WORK + (uint64_t)(n - m->from) * 64) {
+  const uint64_t of_a_byte = 64 + 8 * re->n < MOST_OF_A_BYTE ? 64 + 8 * re->n : MOST_OF_A_BYTE; /* a few for each instruction */
+  if (m->work > SOME_WORK + (n - m->from) * of_a_byte) {
     m->status = mn_fail(MN_ERR_UNSUPPORTED, "more than %llu steps", (unsigned long long)m->work - 1);
     return false;
   }
@@ -175,7 +176,12 @@ static outcome enter_known_span(mn_matcher *m, const mn_rop *op, uint32_t pc, co
 /* The SPAN on the top of the stack goes on with its next way, *at where that leaves it. FAILS: it has none. */
 static outcome next_of_span(mn_matcher *m, const mn_rop *op, const char *s, size_t n, size_t *at) {
   mn_regex_try *t = &m->stack[m->n - 1];
-  const bool remember = op->max < 0 && t->high != NOWHERE && m->remembers;
+  const bool remember = op->max < 0 && m->remembers;
+  if (remember && t->high == NOWHERE) { /* a lazy one from before the search did */
+    const mn_regex_run *run = known_run(m, op->set, t->pc, s, n, t->low);
+    if (!run) return ENDS;
+    t->high = run->high;
+  }
   if (op->repeat != REPEAT_LAZY) { /* gives one character back */
     if (remember && !note_ways(m, t->pc, t->at, t->high)) return ENDS;
     *at = t->at = mn_utf8_before(s, t->at);

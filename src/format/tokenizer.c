@@ -249,6 +249,7 @@ static void find_ends(mn_tokenizer *tok) {
 
 mn_status mn_tokenizer_complete(mn_tokenizer *tok, const char *name) {
   if (tok->n_ids == 0) return mn_fail(MN_ERR_FORMAT, "%s: the vocabulary has no token", name);
+  if (!(tok->name = mn_arena_strdup(tok->arena, name))) return MN_ERR_MEMORY;
   if (!tok->byte_level)
     for (int b = 0; b < 256 && tok->byte_fallback; b++) {
       char key[8];

@@ -31,6 +31,12 @@ mn_status mn_unk_add(mn_encoder *e, const char *s, size_t n, mn_ids *out) {
     for (size_t i = 0; i < n; i++) MN_TRY(mn_id_add(e, tok->byte_id[(unsigned char)s[i]], out));
     return MN_OK;
   }
+  if (tok->unk < 0 && tok->model == MODEL_UNIGRAM) {
+    size_t len;
+    const bool whole = mn_utf8_valid(s, n) == n;
+    return mn_fail(MN_ERR_FORMAT, "%s: no token spells %s%0*X, and none is there for what is unknown (unk_id)", tok->name,
+                   whole ? "the character U+" : "the byte 0x", whole ? 4 : 2, whole ? mn_utf8_next(s, n, &len) : (unsigned char)*s);
+  }
   if (tok->unk < 0 || (tok->fuse_unk && e->unk_before)) return MN_OK;
   MN_TRY(mn_ids_add(out, tok->unk));
   e->unk_before = true;

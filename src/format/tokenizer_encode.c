@@ -265,7 +265,7 @@ static mn_status broken_byte(mn_encoder *e, unsigned char byte, mn_ids *out) {
   const mn_tokenizer *tok = e->tok;
   e->in_text = e->in_section = true;
   int32_t id = tok->byte_id[byte] >= 0 ? tok->byte_id[byte] : tok->unk;
-  return id < 0 ? MN_OK : mn_ids_add(out, id);
+  return id < 0 ? mn_unk_add(e, (const char *)&byte, 1, out) : mn_ids_add(out, id);
 }
 
 /* Could s[0..n) be the beginning of a character? */

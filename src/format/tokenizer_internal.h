@@ -113,6 +113,7 @@ typedef struct merge { /* of an open-addressing table; key 0xFFFF... is empty */
 
 struct mn_tokenizer {
   mn_arena *arena; /* the bytes of tokens, and what the parts name */
+  const char *name; /* of the file, for messages */
   char *source;    /* tokenizer.json; of another origin written when somebody asks (tokenizer_write.c) */
   size_t source_len;
   pthread_mutex_t source_lock;
@@ -280,7 +281,9 @@ mn_status mn_bpe_encode(mn_encoder *e, const char *s, size_t n, mn_ids *out);
 mn_status mn_bpe_prefix(mn_encoder *e, const char *s, size_t n, size_t *used, mn_ids *out); /* of more than MN_WINDOW bytes */
 mn_status mn_unigram_encode(mn_encoder *e, const char *s, size_t n, bool last, size_t *used, mn_ids *out);
 mn_status mn_wordpiece_encode(mn_encoder *e, const char *s, size_t n, mn_ids *out);
-mn_status mn_unk_add(mn_encoder *e, const char *s, size_t n, mn_ids *out); /* characters that no token spells */
+/* Characters that no token spells. MN_ERR_FORMAT: a unigram model that names no token for them; other models leave them out, as the
+ * reference does. */
+mn_status mn_unk_add(mn_encoder *e, const char *s, size_t n, mn_ids *out);
 mn_status mn_id_add(mn_encoder *e, int32_t id, mn_ids *out);
 enum { MN_WINDOW = 1 << 17 };
 

@@ -271,6 +271,13 @@ static mn_status read_model(reader *r, const json_t *root, const json_t *added) 
 
 /* ---- added tokens ---- */
 
+/* The reference numbers added tokens that the vocabulary does not have anew as it reads them: behind the vocabulary, one after the other. */
+static mn_status as_numbered(const reader *r, const char *content, int32_t id, int64_t next) {
+  if (id == next) return MN_OK;
+  return REFUSE_KIND(r, "added token '%s' has id %d, which is not supported: `tokenizers` gives it %lld, the next that is free",
+                     show((reader *)r, content), id, (long long)next);
+}
+
 static mn_status read_added(reader *r, const json_t *added) {
   mn_tokenizer *tok = r->tok;
   size_t count = json_array_size(added);
@@ -284,6 +291,8 @@ static mn_status read_added(reader *r, const json_t *added) {
                {"rstrip", TOKEN_RSTRIP},
                {"single_word", TOKEN_SINGLE_WORD},
                {"normalized", TOKEN_NORMALIZED}};
+  const json_t *vocab = json_object_get(json_object_get(r->root, "model"), "vocab");
+  int64_t next = (int64_t)(json_is_array(vocab) ? json_array_size(vocab) : json_object_size(vocab));
   for (size_t i = 0; i < count; i++) {
     const json_t *a = json_array_get(added, i);
     const char *content = json_string_value(json_object_get(a, "content"));
@@ -292,13 +301,15 @@ static mn_status read_added(reader *r, const json_t *added) {
     uint8_t flags = TOKEN_ADDED;
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
       if (json_is_true(json_object_get(a, kinds[k].key))) flags |= kinds[k].flag;
-    int32_t in_vocab = find(r, json_object_get(json_object_get(r->root, "model"), "vocab"), content, n);
+    int32_t in_vocab = find(r, vocab, content, n);
     if (in_vocab >= 0 && tok->model == MODEL_UNIGRAM) id = in_vocab; /* of two pieces that are spelled alike the later one counts */
     const token *t = &tok->tokens[id];
     if (in_vocab >= 0 && in_vocab != id)
       return REFUSE(r, "added token '%s' has id %d, but the vocabulary gives it %d", show(r, content), id, in_vocab);
     if (in_vocab < 0 && t->flags) return REFUSE(r, "added token '%s' has id %d, which another token has too", show(r, content), id);
     if (t->flags & TOKEN_ADDED) return REFUSE(r, "added token '%s' is there twice", show(r, content));
+    if (in_vocab < 0) MN_TRY(as_numbered(r, content, id, next));
+    if (id >= next) next = (int64_t)id + 1;
     MN_TRY(mn_trie_add(&r->seen, content, n, (int32_t)i));
     if (mn_trie_find(&r->seen, content, n) != (int32_t)i) return REFUSE(r, "two added tokens have the same content");
     /* a token that the merges also use keeps the bytes they know it by: in a table of keys both are the same */
@@ -312,6 +323,14 @@ static mn_status read_added(reader *r, const json_t *added) {
 
 static mn_status read_root(reader *r, const json_t *root) {
   if (!json_is_object(root)) return REFUSE(r, "expected a map with \"model\" and \"added_tokens\"");
+  const json_t *version = json_object_get(root, "version");
+  if (version && (!json_is_string(version) || strcmp(json_string_value(version), "1.0") != 0))
+    return REFUSE_KIND(r, "version '%s' is not supported; '1.0' is",
+                       json_is_string(version) ? show(r, json_string_value(version)) : "that is no text");
+  static const char *const of_batches[] = {"truncation", "padding"};
+  for (int i = 0; i < 2; i++)
+    if (is_set(json_object_get(root, of_batches[i])))
+      mn_log_write(MN_LOG_WARN, "%s: '%s' changes nothing: texts are neither cut nor filled here", r->name, of_batches[i]);
   json_t *none = NULL;
   const json_t *added = json_object_get(root, "added_tokens");
   if (!is_set(added)) added = none = json_array();
