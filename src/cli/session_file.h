@@ -16,7 +16,8 @@ typedef struct mn_session_file {
 mn_status mn_session_file_open(const char *path, const char *what, mn_session_file *out);
 void mn_session_file_close(mn_session_file *f); /* others may open it; safe on a zeroed or closed one */
 
-/* The same of what is written at `to` only where it is what was read at `from`, by whatever spelling; else nothing is kept, and MN_OK. Both may be NULL. */
+/* The same of what is written at `to` only where it is what was read at `from`, by whatever spelling; else nothing is kept, and MN_OK. Both may be
+ * NULL. */
 mn_status mn_session_file_of_both(const char *from, const char *to, mn_session_file *out);
 
 typedef mn_status (*mn_session_writer)(void *ctx, const char *path, mn_file_stamp *stamp);

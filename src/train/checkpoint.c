@@ -262,8 +262,10 @@ static mn_status load_trainer(mn_train_state *s, int64_t step, const char *path,
   }
   const char *isa = s->params->backend->isa;
   if (status == MN_OK && f.isa && isa && strcmp(f.isa, isa) != 0)
-    mn_log_write(MN_LOG_WARN, "this run was trained with the kernels of %s until now, and goes on with those of %s: its last bits are not those of a run that "
-                              "had not stopped", f.isa, isa);
+    mn_log_write(MN_LOG_WARN,
+                 "this run was trained with the kernels of %s until now, and goes on with those of %s: its last bits are not those of a run "
+                 "that had not stopped",
+                 f.isa, isa);
   if (status == MN_OK) {
     s->step = f.step;
     s->tokens = f.tokens;
