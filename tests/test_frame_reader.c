@@ -156,7 +156,6 @@ static void what_contradicts_itself(void) {
              {"its coding again", "second chunk 'fmt '", 0, 0, "fmt \4\0\0\0abcd", 0, 0, 0},
              {"something behind", "no chunk", 0, 0, "\1\2\3\4\4\0\0\0abcd", 0, 0, 0},
              {"a chunk that is cut short", "'LIST'", 0, 0, "LIST\5\0\0\0abcd", 0, 0, 0},
-             {"bytes of a second", "a second has", 0, 0, NULL, 29, 1, 0x3e},
              {"another order of bytes", "'RIFX'", 0, 0, NULL, 3, 'X', 'F'},
              {"pictures", "'AVI '", 0, 0, NULL, 0, 0, 0}};
   float got[400];
@@ -191,6 +190,21 @@ static void a_padding_byte_counts_or_does_not(void) {
         CHECK(n == 20, "there %d, counted %d: %lld samples: %s", there, counted, (long long)n, mn_message());
         mn_text_free(&file);
       }
+}
+
+/* Nothing of the sound hangs on these: a head that counts itself, too, and another number of bytes of a second. */
+static void what_loses_nothing_is_read(void) {
+  float got[400];
+  for (int which = 0; which < 2; which++)
+    for (int known = 0; known < 2; known++) {
+      mn_text file = {0};
+      wav_text(&file, 8000, 440, 20, 40);
+      if (which) file.data[29] = 1;
+      else file.data[4] = 36 + 40 + 8;
+      const int64_t n = push_all(&file, known ? (int64_t)file.len : -1, 7, got);
+      CHECK(n == 20, "%d, %d: %lld samples: %s", which, known, (long long)n, mn_message());
+      mn_text_free(&file);
+    }
 }
 
 /* ---- files ---- */
@@ -390,6 +404,7 @@ int main(void) {
   RUN(what_lies_about_its_length);
   RUN(what_contradicts_itself);
   RUN(a_padding_byte_counts_or_does_not);
+  RUN(what_loses_nothing_is_read);
   RUN(frames_are_those_of_the_training);
   RUN(pictures_are_those_of_the_training);
   RUN(what_cannot_be_read);

@@ -166,9 +166,10 @@ static void while_it_ends_who_asks_is_told(void) {
   CHECK(http_hear(stream, "data: "), "%s", http_reply);
   kill(server.pid, SIGTERM);
   int status = 200;
-  for (int i = 0; i < 2000 && status == 200; i++) status = http_get("/health"), usleep(10000);
-  CHECK(status == 503 && strstr(http_reply, "\"status\": \"ending\"") && strstr(http_reply, "\r\nRetry-After: "), "%d: %s", status,
-        http_reply);
+  for (int i = 0; i < 2000 && status != 503; i++) status = http_get("/health"), usleep(10000);
+  CHECK(status == 503 && strstr(http_reply, "\"status\": \"ending\"") && strstr(http_reply, "\r\nRetry-After: ") &&
+            strstr(http_reply, "\r\nConnection: close\r\n"),
+        "%d: %s", status, http_reply);
   CHECK(http_post("/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 1}") == 503 && strstr(http_reply, "the server is ending") &&
             strstr(http_reply, "\r\nRetry-After: ") && strstr(http_reply, "\r\nConnection: close\r\n"),
         "%s", http_reply);

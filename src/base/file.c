@@ -373,7 +373,7 @@ static mn_status commit(mn_file_writer *w) {
   w->fd = -1;
   if (!error) error = put_in_place(w);
   struct stat st;
-  if (!error && w->expected && held >= 0 && fstat(held, &st) == 0) *w->expected = stamp_of(&st);
+  if (!error && w->expected && (held >= 0 ? fstat(held, &st) : stat(w->path, &st)) == 0) *w->expected = stamp_of(&st);
   if (held >= 0) close(held);
   if (error == EEXIST && w->expected) return another_is_there(w);
   if (error) return writer_fault(w, error);

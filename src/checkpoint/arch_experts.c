@@ -26,7 +26,8 @@ static mn_status attention_keys(mn_settings *s, family f, mn_transformer *t, mn_
   int64_t window;
   bool used = f == MIXTRAL, bias = false;
   MN_TRY(mn_transformer_rope(s, t, f == MIXTRAL ? 1e6 : 10000, NULL, attention));
-  MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", 0, &window));
+  const bool usual = f == QWEN3 && s->form == MN_FORM_HF && !mn_setting_is_null(s, "sliding_window"); /* where nothing is said */
+  MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", usual ? 4096 : 0, &window));
   if (f == QWEN3) MN_TRY(mn_setting_bool(s, "use_sliding_window", NULL, s->form == MN_FORM_GGUF, &used));
   if (f != MIXTRAL) MN_TRY(mn_setting_bool(s, "attention_bias", NULL, false, &bias));
   if (f == OLMOE && mn_setting(s, "clip_qkv", "attention.clamp_kqv"))

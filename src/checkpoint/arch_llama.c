@@ -16,7 +16,8 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   const bool gguf = s->form == MN_FORM_GGUF; /* where it is the tensors that say so */
   const mn_value *type = gguf ? NULL : mn_value_get(s->map, "model_type");
   if (gguf || !strcmp(type->as.text, "mistral")) /* Llama's own has no window, whatever its settings say */
-    MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", 0, &window));
+    MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", gguf || mn_setting_is_null(s, "sliding_window") ? 0 : 4096,
+                          &window));
   MN_TRY(mn_setting_bool(s, "attention_bias", NULL, gguf && mn_checkpoint_find(s->from, "blk.0.attn_q.bias"), &bias));
   MN_TRY(mn_setting_bool(s, "mlp_bias", NULL, gguf && mn_checkpoint_find(s->from, "blk.0.ffn_gate.bias"), &gated_bias));
   MN_TRY(mn_transformer_activation(s, "hidden_act", "silu", &activation));

@@ -9,7 +9,8 @@ static mn_status read_window(mn_settings *s, const mn_transformer *t, int64_t *w
   int64_t first, i = 0;
   *local = NULL;
   MN_TRY(mn_setting_bool(s, "use_sliding_window", NULL, false, &used));
-  MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", 0, window));
+  const bool usual = s->form == MN_FORM_HF && !mn_setting_is_null(s, "sliding_window"); /* where nothing is said */
+  MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", usual ? 4096 : 0, window));
   MN_TRY(mn_setting_int(s, "max_window_layers", NULL, 28, &first));
   if (s->form == MN_FORM_HF && !used) *window = 0;
   bool *from = mn_arena_alloc(s->arena, (size_t)(t->layers + 1) * sizeof *from);

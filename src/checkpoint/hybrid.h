@@ -21,8 +21,8 @@ mn_status mn_hybrid_numbers(mn_settings *s, const char *key, int n, const double
 mn_status mn_hybrid_mamba(mn_settings *s, int64_t d_model, double eps, mn_keys *mixer);
 /* A number of the block's mamba2, or of the one among several mixers side by side there. */
 int64_t mn_hybrid_mamba_key(const mn_mixer *mixer, const char *key);
-/* rope_theta and rope_dim of attention, for models of which `partial` of a head is rotated where nothing is said (1: always all of it). Stretched positions are
- * refused. */
+/* rope_theta and rope_dim of attention, for models of which `partial` of a head is rotated where nothing is said (1: always all of it).
+ * Stretched positions are refused. */
 mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, double partial, mn_keys *attention);
 /* Keys of a mixture of experts, for the settings of most: num_experts, num_experts_per_tok, norm_topk_prob. 0 experts: none. */
 typedef struct mn_hybrid_experts {

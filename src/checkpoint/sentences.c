@@ -47,6 +47,10 @@ static mn_status read_pooling(mn_arena *arena, const char *dir, const char *fold
   int n = 0;
   MN_TRY(read_file(arena, dir, folder, "config.json", &path, &map));
   if (!map) return mn_fail(MN_ERR_FORMAT, "%s is not there, and modules.json names it", path);
+  const mn_value *word = mn_value_get(map, "pooling_mode");
+  if (word && word->kind == MN_TEXT)
+    return mn_fail(MN_ERR_UNSUPPORTED, "%s: pooling_mode is '%s'; modes are read as pooling_mode_cls_token: true and the like", path,
+                   mn_printable(word->as.text, shown));
   for (size_t i = 0; map->kind == MN_MAP && i < map->count; i++) {
     const char *key = map->as.entries[i].key;
     size_t k = 0;

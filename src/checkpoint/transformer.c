@@ -222,7 +222,9 @@ static bool same_stretching(const mn_value *newer, const mn_value *older) {
     for (size_t k = 0; k < maps[i]->count; k++) {
       const char *key = maps[i]->as.entries[k].key;
       const mn_value *other = mn_value_get(maps[!i], key), *one = maps[i]->as.entries[k].value;
-      if (!strcmp(key, "type") || !strcmp(key, "rope_type") || (!strcmp(key, "rope_theta") && !other) || one->kind == MN_NULL) continue;
+      if (!strcmp(key, "type") || !strcmp(key, "rope_type") ||
+          ((!strcmp(key, "rope_theta") || !strcmp(key, "partial_rotary_factor")) && !other) || one->kind == MN_NULL)
+        continue;
       if (!other || !mn_value_equal(one, other)) return false;
     }
   return true;

@@ -41,10 +41,6 @@ static mn_status read_layout(const char *name, const uint8_t *p, uint32_t n, lay
   if (u16(p + 12) != f->channels * f->bits / 8)
     return mn_fail(MN_ERR_FORMAT, "%s: says that a frame has %u bytes, but %u channels of %u bits have %u", name, u16(p + 12), f->channels,
                    f->bits, f->channels * f->bits / 8);
-  const uint32_t second = u32(p + 8), wanted = f->rate * u16(p + 12);
-  if (second && second != wanted)
-    return mn_fail(MN_ERR_FORMAT, "%s: says that a second has %u bytes, but %u frames of %u bytes have %u", name, second, f->rate,
-                   u16(p + 12), wanted);
   return MN_OK;
 }
 
@@ -108,9 +104,10 @@ static mn_status cut_short(const mn_wav_stream *w, int64_t there) {
                  w->name, w->id, (long long)w->chunk_at, (long long)w->size, (long long)there);
 }
 
-/* The head's size against the bytes that are there behind it: these, a padding byte that was not counted, or one that was and is not there. */
+/* The head's size against the bytes that are there behind it: these, a padding byte that was not counted, one that was and is not there, or all
+ * bytes of the file, as some programs count. */
 static mn_status check_size(const mn_wav_stream *w, int64_t there) {
-  if (there == w->riff || there == w->riff + (w->riff & 1) || there + 1 == w->riff) return MN_OK;
+  if (there == w->riff || there == w->riff + (w->riff & 1) || there + 1 == w->riff || there + 8 == w->riff) return MN_OK;
   return mn_fail(MN_ERR_FORMAT,
                  "%s: its head 'RIFF' says that %lld bytes follow its size, but %lld do: the file is cut short, has something behind its "
                  "end, or its size is wrong; get the whole file again, or have it written anew",

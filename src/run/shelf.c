@@ -435,7 +435,8 @@ static mn_status keep_one(mn_shelf *s, mn_shelf_one *e) {
     mn_file_stamp none = {0};
     if (name && mn_shelf_path(s, e->owner, name, &as) == MN_OK && as) status = mn_conversation_save_over(e->c, as, e->note, &none);
     if (status == MN_OK) e->saved = true;
-    if (status == MN_OK) mn_log_write(MN_LOG_WARN, "session %s: another program has written its file; what came here is kept as %s", e->name, name);
+    if (status == MN_OK)
+      mn_log_write(MN_LOG_WARN, "session %s: another program has written its file; what came here is kept as %s", e->name, name);
     const bool taken = as && mn_file_exists(as);
     free(name);
     free(as);

@@ -115,7 +115,7 @@ static const mn_value *call_of(const translator *c, const mn_value *item, size_t
   const mn_value *type = mn_value_text(c->arena, "function");
   const mn_value *call =
       function && type ? map_of(c, 3, of_call, (const mn_value *const[]){mn_value_get(item, "call_id"), type, function}) : no_memory(c);
-  const char *fault = call ? mn_ask_call_fault(c->arena, call) : NULL;
+  const char *fault = call ? mn_ask_call_fault(call) : NULL;
   return fault ? wrong_item(c, i, fault) : call;
 }
 

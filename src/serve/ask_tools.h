@@ -11,8 +11,8 @@ const char *mn_ask_other_key(const mn_value *map, const char *const *known);
 bool mn_ask_check_tools(mn_arena *arena, const mn_value *tools, mn_refusal *why);
 /* Does one say strict: true? */
 bool mn_ask_strict_tools(const mn_value *tools);
-/* What is wrong with a call of a message, {"id", "type": "function", "function": {"name", "arguments"}}; NULL: nothing. Arguments are a JSON object,
- * or a text that is one or empty. */
-const char *mn_ask_call_fault(mn_arena *arena, const mn_value *call);
+/* What is wrong with a call of a message, {"id", "type": "function", "function": {"name", "arguments"}}; NULL: nothing. Arguments are an object
+ * or a text, which need be no JSON: a model may have said it. */
+const char *mn_ask_call_fault(const mn_value *call);
 
 #endif

@@ -42,10 +42,10 @@ static bool check_parts(const mn_value *content, size_t i, mn_refusal *why) {
   return true;
 }
 
-static bool check_calls(mn_arena *arena, const mn_value *list, size_t i, mn_refusal *why) {
+static bool check_calls(const mn_value *list, size_t i, mn_refusal *why) {
   if (list->kind != MN_LIST) return wrong(why, i, "has tool_calls that are not a list");
   for (size_t k = 0; k < list->count; k++) {
-    const char *fault = mn_ask_call_fault(arena, list->as.items[k]);
+    const char *fault = mn_ask_call_fault(list->as.items[k]);
     if (fault) return wrong(why, i, fault);
   }
   return true;
@@ -92,7 +92,7 @@ static const mn_value *message(mn_arena *arena, const mn_value *m, size_t i, mn_
   int role = USER;
   if (calls && calls->kind == MN_LIST && !calls->count) calls = NULL;
   if (!check_role(m, i, &role, why) || !check_message(m, i, role, calls, why)) return NULL;
-  if (calls && !check_calls(arena, calls, i, why)) return NULL;
+  if (calls && !check_calls(calls, i, why)) return NULL;
   keys[n] = "role", values[n++] = role == DEVELOPER ? mn_value_text(arena, roles[SYSTEM]) : mn_value_get(m, "role");
   if ((content = mn_value_get(m, "content"))) keys[n] = "content", values[n++] = content;
   if (calls) keys[n] = "tool_calls", values[n++] = calls;

@@ -143,7 +143,7 @@ static void add_head(mn_exchange *x, int status, const char *type, int64_t n) {
                       x->headers.data ? x->headers.data : "");
   if (n >= 0) evbuffer_add_printf(to, "Content-Length: %lld\r\n", (long long)n);
   else if (x->in_pieces) evbuffer_add_printf(to, "Transfer-Encoding: chunked\r\n");
-  evbuffer_add_printf(to, "Connection: %s\r\n\r\n", x->keeps ? "keep-alive" : "close");
+  evbuffer_add_printf(to, "Connection: %s\r\n\r\n", x->keeps && !x->web->draining ? "keep-alive" : "close");
 }
 
 /* Of one that is CLOSING: all is said. Its client sees the end, and closes in turn. */

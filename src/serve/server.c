@@ -403,7 +403,9 @@ mn_status mn_server_end(mn_server *s) {
   mn_batcher_free(s->batcher);
   s->batcher = NULL; /* what it posted is heard, and begins nothing */
   if (s->web) mn_web_settle(s->web);
-  return s->shelf ? mn_shelf_keep(s->shelf) : MN_OK;
+  if (s->kept || !s->shelf) return MN_OK;
+  s->kept = true;
+  return mn_shelf_keep(s->shelf);
 }
 
 void mn_server_free(mn_server *s) {

@@ -103,18 +103,21 @@ static void look(errand *e) {
 }
 
 /* ---- changing ---- in the worker */
+static void give(errand *e, const char *name, mn_conversation *c, const mn_text *note) {
+  failed(e, mn_shelf_give(e->server->shelf, e->owner, name, c, note->len ? note->data : NULL), 0);
+}
+
 /* Takes the session; false: it is not there, or somebody has it. */
 static bool take(errand *e, mn_conversation **c, mn_text *note) {
   *c = NULL;
-  mn_status status = mn_shelf_note(e->server->shelf, e->owner, e->name, note);
-  if (status == MN_OK) status = mn_shelf_take(e->server->shelf, e->owner, e->name, false, c);
+  mn_status status = mn_shelf_take(e->server->shelf, e->owner, e->name, false, c);
+  if (status == MN_OK && *c) { /* nobody else writes it any more */
+    status = mn_shelf_note(e->server->shelf, e->owner, e->name, note);
+    if (status != MN_OK) give(e, e->name, *c, note), *c = NULL;
+  }
   if (status != MN_OK) failed(e, status, status == MN_ERR_CONFIG ? 409 : 0);
   else if (!*c) refuse_unknown(e);
   return *c != NULL;
-}
-
-static void give(errand *e, const char *name, mn_conversation *c, const mn_text *note) {
-  failed(e, mn_shelf_give(e->server->shelf, e->owner, name, c, note->len ? note->data : NULL), 0);
 }
 
 /* How many of the conversation's tokens are the first messages, as its template writes them: up to where their text and the tokens' part. -1: it

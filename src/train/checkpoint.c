@@ -160,7 +160,7 @@ typedef struct trainer_file {
   double first_loss, last_loss, mean_loss, low_loss, loss_spread; /* mn_loss_watch */
   const char *data, *tokenizer;                                   /* hashes */
   const char *weights, *optimizer; /* mn_st_checksum of the two files beside it; NULL: written before files had checksums */
-  const char *isa; /* instruction set of the kernels; NULL: written by an older version */
+  const char *isa;                 /* instruction set of the kernels; NULL: written by an older version */
   const mn_value *recipe;
 } trainer_file;
 #define S trainer_file
@@ -262,10 +262,11 @@ static mn_status load_trainer(mn_train_state *s, int64_t step, const char *path,
   }
   const char *isa = s->params->backend->isa;
   if (status == MN_OK && f.isa && isa && strcmp(f.isa, isa) != 0)
-    mn_log_write(MN_LOG_WARN,
-                 "this run was trained with the kernels of %s until now, and goes on with those of %s: its last bits are not those of a run "
-                 "that had not stopped",
-                 f.isa, isa);
+    mn_log_write(
+        MN_LOG_WARN,
+        "this run was trained with the kernels of %s until now, and goes on with those of %s: its last bits are not those of a run "
+        "that had not stopped",
+        f.isa, isa);
   if (status == MN_OK) {
     s->step = f.step;
     s->tokens = f.tokens;

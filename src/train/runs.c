@@ -287,7 +287,9 @@ mn_status mn_runs_try(const char *path) {
   if (status == MN_OK && mn_file_exists(file)) {
     mn_runs *db;
     status = mn_runs_open(path, false, &db);
-    if (status == MN_OK) status = access(db->path, W_OK) == 0 && !stands_still(db->path) ? MN_OK : mn_fail(MN_ERR_IO, "%s: the run database is read-only", db->path);
+    if (status == MN_OK)
+      status = access(db->path, W_OK) == 0 && !stands_still(db->path) ? MN_OK
+                                                                      : mn_fail(MN_ERR_IO, "%s: the run database is read-only", db->path);
     if (status == MN_OK || db) mn_runs_close(db);
   } else if (status == MN_OK) {
     status = mn_output_try_dir(dir);

@@ -298,14 +298,19 @@ INLINE v8f halves_at(const char *p, const int64_t at[8]) {
 #undef AT
   return (v8f)_mm256_cvtph_ps(h);
 }
+INLINE int32_t four_of(const char *p) {
+  int32_t x;
+  memcpy(&x, p, sizeof x);
+  return x;
+}
 /* Eight times two halves, so many bytes behind p each: all that come first, and all that come second. */
 INLINE void pairs_at(const char *p, const int64_t at[8], v8f *first, v8f *second) {
   __m256 pair[2]; /* of 0, 1, 4, 5 and of 2, 3, 6, 7 */
   UNROLL for (int i = 0; i < 2; i++) {
     __m128i h = _mm_loadu_si32(p + at[2 * i]);
-    h = _mm_insert_epi32(h, *(const int32_t *)(const void *)(p + at[2 * i + 1]), 1);
-    h = _mm_insert_epi32(h, *(const int32_t *)(const void *)(p + at[2 * i + 4]), 2);
-    h = _mm_insert_epi32(h, *(const int32_t *)(const void *)(p + at[2 * i + 5]), 3);
+    h = _mm_insert_epi32(h, four_of(p + at[2 * i + 1]), 1);
+    h = _mm_insert_epi32(h, four_of(p + at[2 * i + 4]), 2);
+    h = _mm_insert_epi32(h, four_of(p + at[2 * i + 5]), 3);
     pair[i] = _mm256_cvtph_ps(h);
   }
   *first = (v8f)_mm256_shuffle_ps(pair[0], pair[1], 0x88);
