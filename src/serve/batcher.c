@@ -55,7 +55,8 @@ static void leave_row(mn_batcher *b, row *r) {
 static void give_back_rows(mn_batcher *b) {
   bool any = false;
   for (int64_t i = 0; i < b->room; i++) any |= b->left[i];
-  if (any && mn_session_reset_rows(b->batch, b->left) != MN_OK)
+  if (!any) return; /* nor is there a batch of what makes vectors alone */
+  if (mn_session_reset_rows(b->batch, b->left) != MN_OK)
     mn_log_write(MN_LOG_INFO, "rows that were left keep their memory: %s", mn_message());
   memset(b->left, 0, (size_t)b->config.rows * sizeof *b->left);
 }
