@@ -120,11 +120,13 @@ static void a_session_is_one_processs(void) {
   CHECK(sh(HOLD("one") "echo b | " MNEME "chat decoder --session one --tokens 3 2>&1; test $? = 2 && printf 'b\n' >&3 && " REST) == 0 &&
             strstr(out, "session one is open in another process") && strstr(out, "one.safetensors begins") && !strstr(out, ".lock"),
         "%s", out);
-  CHECK(sh(HOLD("two") "echo b | " MNEME "chat decoder --session three --fork one --tokens 3 2>&1 && echo b | " MNEME
-                       "chat decoder --session two --fork one --tokens 3 2>&1; test $? = 2 && cat decoder/sessions/two.safetensors >was && " REST
-                       " && cmp was decoder/sessions/two.safetensors") == 0 &&
-            strstr(out, "session two is open in another process"),
-        "%s", out);
+  CHECK(
+      sh(HOLD(
+          "two") "echo b | " MNEME "chat decoder --session three --fork one --tokens 3 2>&1 && echo b | " MNEME
+                 "chat decoder --session two --fork one --tokens 3 2>&1; test $? = 2 && cat decoder/sessions/two.safetensors >was && " REST
+                 " && cmp was decoder/sessions/two.safetensors") == 0 &&
+          strstr(out, "session two is open in another process"),
+      "%s", out);
   CHECK(sh(HOLD("dead") "kill -KILL $pid; exec 3>&-; wait $pid; echo b | " MNEME
                         "chat decoder --session dead --tokens 3 2>&1 && ls -A decoder/sessions") == 0 &&
             strstr(out, "dead.safetensors goes on after") && !strstr(out, ".lock"),
@@ -133,17 +135,20 @@ static void a_session_is_one_processs(void) {
 
 /* By a program that asks nobody. */
 static void what_another_wrote_meanwhile_stays(void) {
-  CHECK(sh(HOLD("torn") "cp decoder/sessions/one.safetensors decoder/sessions/new && mv decoder/sessions/new decoder/sessions/torn.safetensors && "
-                        "printf 'b\n' >&3 && " REST " && cmp decoder/sessions/one.safetensors decoder/sessions/torn.safetensors") == 0 &&
-            strstr(out, "kept in decoder/sessions/torn-2.safetensors") && strstr(out, "\ntorn-2.safetensors") && !strstr(out, ".lock"),
-        "%s", out);
+  CHECK(
+      sh(HOLD(
+          "torn") "cp decoder/sessions/one.safetensors decoder/sessions/new && mv decoder/sessions/new decoder/sessions/torn.safetensors && "
+                  "printf 'b\n' >&3 && " REST " && cmp decoder/sessions/one.safetensors decoder/sessions/torn.safetensors") == 0 &&
+          strstr(out, "kept in decoder/sessions/torn-2.safetensors") && strstr(out, "\ntorn-2.safetensors") && !strstr(out, ".lock"),
+      "%s", out);
   CHECK(sh("echo c | (" CHAT "decoder --session torn-2 --tokens 3 2>&1)") == 0 && strstr(out, "goes on after"), "%s", out);
 }
 
 /* Of --session-in and --session-out, too, where they are one file. */
 static void other_verbs_go_on_alone(void) {
   static const char go_on[] = MNEME "generate --model decoder --tokens 2 --session-in g.safetensors --session-out g.safetensors 2>&1";
-  CHECK(sh("cd " ROOT " && printf a | " MNEME "stream --model decoder --session-out g.safetensors - 2>&1 && rm -f way && mkfifo way && { " MNEME
+  CHECK(sh("cd " ROOT " && printf a | " MNEME
+           "stream --model decoder --session-out g.safetensors - 2>&1 && rm -f way && mkfifo way && { " MNEME
            "stream --model decoder --session-in g.safetensors --session-out ./g.safetensors - <way >held.txt 2>&1 & } && pid=$! && "
            "exec 3>way && until test -e .mneme-g.safetensors.lock; do sleep 0.02; done; %s; test $? = 2 && printf b >&3 && exec 3>&- && "
            "wait $pid && cat held.txt && test ! -e .mneme-g.safetensors.lock && %s",

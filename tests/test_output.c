@@ -185,7 +185,8 @@ static void put(const char *name, const char *text) {
 
 /* A path in a command that is shown means the same file when it is pasted. */
 static void commands_can_be_pasted(void) {
-  static const char *const paths[] = {"plain/g.json", "my dir/g h.json", "it's", "$HOME", "a;b&c|d", "*?[x]", "`id`", "\"q\"", "~", "#x", "\xC3\xA9", ""};
+  static const char *const paths[] = {"plain/g.json", "my dir/g h.json", "it's", "$HOME", "a;b&c|d",  "*?[x]",
+                                      "`id`",         "\"q\"",           "~",    "#x",    "\xC3\xA9", ""};
   for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
     char *word = mn_shell_path(paths[i]);
     CHECK(word && sh("printf %%s %s", word) == 0 && !strcmp(out, paths[i]), "%s became %s", word, out);

@@ -348,17 +348,19 @@ static void test_one_process_per_directory(void) {
 
 /* Kernels of another instruction set round otherwise: a run that goes on with them is not the one that had not stopped, and that is said. */
 static void test_other_kernels_are_said(void) {
-  static const char words[] = "{name: isa, tokenizer: {type: bytes}, data: {files: [isa.txt], validation: 0}, model: {d_model: 16, layers: 1, block: "
-                              "{mixer: {type: gated_deltanet, heads: 2}}}, train: {steps: 2, batch: 1, seq_len: 8, checkpoint_every: 1}}";
+  static const char words[] =
+      "{name: isa, tokenizer: {type: bytes}, data: {files: [isa.txt], validation: 0}, model: {d_model: 16, layers: 1, block: "
+      "{mixer: {type: gated_deltanet, heads: 2}}}, train: {steps: 2, batch: 1, seq_len: 8, checkpoint_every: 1}}";
   char command[2048], said[4096] = "";
   CHECK_OK(mn_file_write(test_path("isa.yaml"), words, sizeof words - 1));
   CHECK_OK(mn_file_write(test_path("isa.txt"), words, sizeof words - 1));
-  snprintf(command, sizeof command,
-           "cd '%s' && export MNEME_HOME=. && M='" MN_TEST_BINARY_DIR "/mneme train isa.yaml' && MNEME_CPU_ISA=generic $M --out isa --quiet "
-           ">/dev/null 2>&1 && $M --out best --quiet >/dev/null 2>&1 && MNEME_CPU_ISA=generic $M --out isa --set train.steps=3 --resume 2>&1 | "
-           "grep -c kernels; $M --out isa --set train.steps=4 --resume 2>&1 | grep -c 'kernels of generic until now'; "
-           "grep -c '\"isa\": \"generic\"' best/checkpoints/step-2/trainer.json",
-           test_path(""));
+  snprintf(
+      command, sizeof command,
+      "cd '%s' && export MNEME_HOME=. && M='" MN_TEST_BINARY_DIR "/mneme train isa.yaml' && MNEME_CPU_ISA=generic $M --out isa --quiet "
+      ">/dev/null 2>&1 && $M --out best --quiet >/dev/null 2>&1 && MNEME_CPU_ISA=generic $M --out isa --set train.steps=3 --resume 2>&1 | "
+      "grep -c kernels; $M --out isa --set train.steps=4 --resume 2>&1 | grep -c 'kernels of generic until now'; "
+      "grep -c '\"isa\": \"generic\"' best/checkpoints/step-2/trainer.json",
+      test_path(""));
   FILE *p = popen(command, "r");
   const size_t n = p ? fread(said, 1, sizeof said - 1, p) : 0;
   said[n] = 0;

@@ -3,20 +3,23 @@
 #include "serve_helpers.h"
 
 static server_process one, two;
-static const char recipe[] = "name: kept\ntokenizer: {type: bytes}\ndata: {files: [t.txt]}\n"
-                             "model: {d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2, max_context: 20000}, hidden: 32}}\n"
-                             "train: {steps: 1, batch: 1, seq_len: 32, validation_batches: 1}\n";
+static const char recipe[] =
+    "name: kept\ntokenizer: {type: bytes}\ndata: {files: [t.txt]}\n"
+    "model: {d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2, max_context: 20000}, hidden: 32}}\n"
+    "train: {steps: 1, batch: 1, seq_len: 32, validation_batches: 1}\n";
 
 static void prepare(void) { trained_on_a_book("kept", recipe); }
 
 static void the_folder_is_tried_first(void) {
   static const struct {
     const char *folder, *says;
-  } cases[] = {{"file", "file is a file"}, {"link", "link is a symbolic link"}, {"nowhere", "nowhere is a symbolic link"}, {"file/in", "file"}};
+  } cases[] = {
+      {"file", "file is a file"}, {"link", "link is a symbolic link"}, {"nowhere", "nowhere is a symbolic link"}, {"file/in", "file"}};
   CHECK(sh("echo x >file && mkdir real && ln -s real link && ln -s gone nowhere") == 0, "%s", out);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     const int rc = sh(MNEME "serve kept --port 0 --check --sessions %s 2>&1", cases[i].folder);
-    CHECK(rc == 1 && strstr(out, "--sessions: ") && strstr(out, cases[i].says) && !strstr(out, "serves"), "%s: %d: %s", cases[i].folder, rc, out);
+    CHECK(rc == 1 && strstr(out, "--sessions: ") && strstr(out, cases[i].says) && !strstr(out, "serves"), "%s: %d: %s", cases[i].folder, rc,
+          out);
   }
   CHECK(sh(MNEME "serve kept --port 0 --check --sessions new/deep 2>&1 && test ! -e new && " MNEME
                  "serve kept --port 0 --check --sessions real 2>&1 && test -z \"$(ls -A real)\"") == 0,
@@ -46,8 +49,9 @@ static void two_servers_go_on_by_turns(void) {
 
 static void and_never_at_once(void) {
   http_port = one.port;
-  char *text = http_request("POST", "/v1/completions", "",
-                            "{\"prompt\": \"and\", \"max_tokens\": 15000, \"ignore_eos\": true, \"stream\": true, \"session_id\": \"abc\"}");
+  char *text =
+      http_request("POST", "/v1/completions", "",
+                   "{\"prompt\": \"and\", \"max_tokens\": 15000, \"ignore_eos\": true, \"stream\": true, \"session_id\": \"abc\"}");
   const int fd = http_open();
   char byte;
   http_say(fd, text, strlen(text));

@@ -368,7 +368,8 @@ static void what_is_kept_is_one_processs_at_a_time(void) {
   mn_conversation *c = NULL, *no = NULL;
   talk(one, "a", 5);
   c = take(one, "a", false);
-  CHECK(mn_shelf_take(two, 0, "a", true, &no) == MN_ERR_CONFIG && !no && strstr(mn_message(), "open in another process"), "%s", mn_message());
+  CHECK(mn_shelf_take(two, 0, "a", true, &no) == MN_ERR_CONFIG && !no && strstr(mn_message(), "open in another process"), "%s",
+        mn_message());
   CHECK(mn_shelf_remove(two, 0, "a") == MN_ERR_CONFIG && strstr(mn_message(), "open in another process"), "%s", mn_message());
   talk(two, "b", 3);
   CHECK(mn_shelf_fork(two, 0, "b", "a") == MN_ERR_CONFIG, "%s", mn_message());
@@ -400,7 +401,8 @@ static void neither_of_two_is_lost(void) {
   const int32_t token = 3;
   if (c) CHECK_OK(mn_conversation_feed(c, &token, 1, NULL));
   CHECK_OK(mn_file_copy("torn/other.safetensors", "torn/a.safetensors"));
-  if (c) CHECK(mn_shelf_give(s, 0, "a", c, NULL) == MN_ERR_IO && strstr(mn_message(), "another program has written it"), "%s", mn_message());
+  if (c)
+    CHECK(mn_shelf_give(s, 0, "a", c, NULL) == MN_ERR_IO && strstr(mn_message(), "another program has written it"), "%s", mn_message());
   CHECK(length_of(s, 0, "other") == 2, "the others go on");
   CHECK_OK(mn_shelf_keep(s));
   CHECK_OK(mn_shelf_keep(s));

@@ -169,7 +169,8 @@ static void graft_can_be_followed(void) {
   CHECK(sh("cp -r " DIR "/base " DIR "/bad && mkdir -p '" DIR "/my dir' && printf '\\377\\377\\377\\377' | dd of=" DIR
            "/bad/model.safetensors bs=1 seek=$(($(wc -c <" DIR "/bad/model.safetensors) - 4)) conv=notrunc 2>&1") == 0,
         "%s", out);
-  CHECK(sh(MNEME "graft --base " DIR "/bad --mixer synaptic --output " DIR "/bad.json 2>&1") != 0 && strstr(out, "bad/model.safetensors"), "%s", out);
+  CHECK(sh(MNEME "graft --base " DIR "/bad --mixer synaptic --output " DIR "/bad.json 2>&1") != 0 && strstr(out, "bad/model.safetensors"),
+        "%s", out);
   CHECK(sh("test -e " DIR "/bad.json") != 0, "something was written");
   CHECK(sh(MNEME "graft --base " DIR "/base --mixer '{type: synaptic, heads: 2, chunk: 4}' --output '" DIR "/my dir/g.json' 2>&1") == 0 &&
             strstr(out, "train it with: mneme train '" DIR "/my dir/g.json' --out DIR"),

@@ -12,7 +12,7 @@ typedef struct mn_claim mn_claim;
 /* MN_ERR_CONFIG: another process has it, or another claim of this one. MN_ERR_IO: no file can be made there. Its directory must be there; the file
  * itself need not. On a file system that has no locks the claim keeps nobody away. */
 mn_status mn_claim_take(const char *path, mn_claim **out);
-void mn_claim_leave(mn_claim *c); /* may be NULL */
+void mn_claim_leave(mn_claim *c);        /* may be NULL */
 bool mn_claim_is_lock(const char *name); /* is `name`, without directory, what such a file is called? */
 
 /* ---- a lock with a name ---- */

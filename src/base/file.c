@@ -456,8 +456,8 @@ mn_file_stamp mn_file_stamp_of(const char *path) {
 
 bool mn_file_changed(const char *path, const mn_file_stamp *was) {
   const mn_file_stamp is = mn_file_stamp_of(path);
-  return is.exists && (!was->exists || is.device != was->device || is.inode != was->inode || is.size != was->size ||
-                       is.mtime_ns != was->mtime_ns);
+  return is.exists &&
+         (!was->exists || is.device != was->device || is.inode != was->inode || is.size != was->size || is.mtime_ns != was->mtime_ns);
 }
 
 static bool same_now(const char *a, const char *b, bool *there) {

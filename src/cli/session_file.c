@@ -54,8 +54,8 @@ mn_status mn_session_file_save(mn_session_file *f, mn_session_writer save, void 
     mn_session_file_close(&other);
     return status;
   }
-  mn_log_write(MN_LOG_WARN, "%s was written by another program since it was read, and stays as it is: what came here is kept in %s", f->path,
-               other.path);
+  mn_log_write(MN_LOG_WARN, "%s was written by another program since it was read, and stays as it is: what came here is kept in %s",
+               f->path, other.path);
   mn_session_file_close(f);
   *f = other;
   return MN_OK;

@@ -47,7 +47,7 @@ typedef struct work {
   int64_t B, T; /* rows, and tokens that a stream moves on by; 1 where the unit reads no sequence */
   mn_st_writer *out, *state_out;
   mn_session_file kept; /* of --state-in and --state-out, where they are one */
-  void **held; /* host memory the writers point at */
+  void **held;          /* host memory the writers point at */
   int n_held;
 } work;
 

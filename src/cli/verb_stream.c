@@ -337,9 +337,9 @@ static mn_status finish(stream *s) {
   if (m.tokens) MN_TRY(write_plots(s));
   if (!mn_cli_interrupted()) return MN_OK;
   char *word = to ? mn_shell_path(to) : NULL;
-  mn_status status = mn_fail(MN_ERR_CANCELLED, "interrupted after %" PRId64 " tokens; %s%s", m.tokens,
-                             to ? "go on from here with --session-in " : "the session was not kept (--session-out FILE keeps it)",
-                             word ? word : "");
+  mn_status status =
+      mn_fail(MN_ERR_CANCELLED, "interrupted after %" PRId64 " tokens; %s%s", m.tokens,
+              to ? "go on from here with --session-in " : "the session was not kept (--session-out FILE keeps it)", word ? word : "");
   free(word);
   return status;
 }

@@ -112,9 +112,9 @@ typedef struct merge { /* of an open-addressing table; key 0xFFFF... is empty */
 } merge;
 
 struct mn_tokenizer {
-  mn_arena *arena; /* the bytes of tokens, and what the parts name */
+  mn_arena *arena;  /* the bytes of tokens, and what the parts name */
   const char *name; /* of the file, for messages */
-  char *source;    /* tokenizer.json; of another origin written when somebody asks (tokenizer_write.c) */
+  char *source;     /* tokenizer.json; of another origin written when somebody asks (tokenizer_write.c) */
   size_t source_len;
   pthread_mutex_t source_lock;
   const char *parts; /* of another origin: the sections beside model and tokens, as JSON */

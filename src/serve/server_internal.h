@@ -28,7 +28,7 @@ struct mn_server {
   pthread_mutex_t lexicon_lock;
   mn_chat_format *chat;  /* NULL: there is none */
   mn_shelf *shelf;       /* of kept sessions; NULL: the model makes no text */
-  bool kept; /* sessions were, at the end */
+  bool kept;             /* sessions were, at the end */
   mn_embedder *embedder; /* NULL: the model is no encoder of texts */
   int errands;           /* of sessions, that are under way */
   mn_talk *talks;        /* that are not over */
