@@ -24,6 +24,8 @@ struct mn_checkpoint {
 
 mn_status mn_checkpoint_add(mn_checkpoint *c, const mn_checkpoint_tensor *t);          /* a name that is there already is refused */
 mn_status mn_checkpoint_json(mn_arena *arena, const char *path, const mn_value **out); /* hf.c: with Infinity as a number */
+/* hf.c: DIR/name, without checksums, as other programs read it; NULL: no memory was there for it. */
+mn_status mn_checkpoint_write_json(const char *dir, const char *name, const mn_value *v);
 mn_status mn_checkpoint_open_hf(mn_checkpoint *c);                                     /* hf.c */
 mn_status mn_checkpoint_open_gguf(mn_checkpoint *c);                                   /* gguf.c */
 

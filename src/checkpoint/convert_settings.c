@@ -238,18 +238,6 @@ static const char *dtype_name(const mn_converting *job) {
   return most == MN_BF16 ? "bfloat16" : most == MN_F16 ? "float16" : "float32";
 }
 
-static mn_status write_json(const char *dir, const char *name, const mn_value *map) {
-  mn_text text = {0};
-  char *path = mn_path_join(dir, name);
-  mn_status status = path && map ? mn_value_to_json(map, 2, &text) : MN_ERR_MEMORY;
-  mn_text_add(&text, "\n");
-  if (status == MN_OK) status = mn_text_status(&text);
-  if (status == MN_OK) status = mn_file_write(path, text.data, text.len);
-  mn_text_free(&text);
-  free(path);
-  return status;
-}
-
 /* A number of single precision with the fewest digits that read back the same. */
 static const mn_value *shortest(mn_arena *arena, const mn_value *v) {
   char digits[40];
@@ -305,8 +293,8 @@ static mn_status write_tokenizer(const mn_converting *job, const char *dir) {
   if (chat) mn_keys_text(&texts, "chat_template", chat);
   if (bos >= 0) mn_keys_int(&ends, "bos_token_id", bos);
   MN_TRY(say_ends(g, &ends));
-  MN_TRY(write_json(dir, "tokenizer_config.json", mn_keys_map(&texts)));
-  return write_json(dir, "generation_config.json", mn_keys_map(&ends));
+  MN_TRY(mn_checkpoint_write_json(dir, "tokenizer_config.json", mn_keys_map(&texts)));
+  return mn_checkpoint_write_json(dir, "generation_config.json", mn_keys_map(&ends));
 }
 
 static mn_status write_pooling(const mn_converting *job, const char *dir) {
@@ -314,7 +302,7 @@ static mn_status write_pooling(const mn_converting *job, const char *dir) {
   if (!is_encoder(job)) return MN_OK;
   mn_status status = mn_sentences_read_gguf(job->from->gguf, &s);
   if (status == MN_OK && s.fault) status = mn_fail(MN_ERR_UNSUPPORTED, "%s", s.fault);
-  if (status == MN_OK) status = mn_sentences_write_hf(dir, &s, job->model->config.d_model);
+  if (status == MN_OK) status = mn_sentences_write_hf(job->arena, dir, &s, job->model->config.d_model);
   mn_sentences_free(&s);
   return status;
 }
@@ -341,7 +329,7 @@ mn_status mn_convert_config(const mn_converting *job, const char *dir) {
   }
   MN_TRY(write_tokenizer(job, dir));
   MN_TRY(write_pooling(job, dir));
-  return write_json(dir, "config.json", mn_keys_map(&k));
+  return mn_checkpoint_write_json(dir, "config.json", mn_keys_map(&k));
 }
 
 /* ---- the same model? ---- */

@@ -11,6 +11,18 @@
 
 enum { MOST_SHARDS = 4096 };
 
+mn_status mn_checkpoint_write_json(const char *dir, const char *name, const mn_value *map) {
+  mn_text text = {0};
+  char *path = mn_path_join(dir, name);
+  mn_status status = path && map ? mn_value_to_json(map, 2, &text) : MN_ERR_MEMORY;
+  mn_text_add(&text, "\n");
+  if (status == MN_OK) status = mn_text_status(&text);
+  if (status == MN_OK) status = mn_file_write(path, text.data, text.len);
+  mn_text_free(&text);
+  free(path);
+  return status;
+}
+
 static mn_status add_tensors(mn_checkpoint *c, const mn_st *st) {
   for (int i = 0; i < mn_st_count(st); i++) {
     const mn_st_tensor *t = mn_st_at(st, i);

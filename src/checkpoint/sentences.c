@@ -1,7 +1,6 @@
 /* sentences.c - see sentences.h. */
 #include "checkpoint/sentences.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +9,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "checkpoint/checkpoint_internal.h"
-#include "format/json.h"
+#include "checkpoint/settings.h"
 
 enum { GGUF_NONE, GGUF_MEAN, GGUF_FIRST, GGUF_LAST };
 
@@ -162,42 +161,28 @@ mn_status mn_sentences_read_gguf(const mn_gguf *g, mn_sentences *out) {
 
 /* ---- writing ---- */
 
-static mn_status write_module(json_t *list, const char *kind, const char *folder) {
-  char type[64], name[16];
-  snprintf(name, sizeof name, "%zu", json_array_size(list));
-  snprintf(type, sizeof type, "sentence_transformers.models.%s", kind);
-  return json_array_append_new(
-             list, json_pack("{s:i,s:s,s:s,s:s}", "idx", (int)json_array_size(list), "name", name, "path", folder, "type", type)) == 0
-             ? MN_OK
-             : MN_ERR_MEMORY;
+static const mn_value *module(mn_arena *arena, int i, const char *kind, const char *folder) {
+  mn_keys k = {.arena = arena};
+  mn_keys_int(&k, "idx", i);
+  mn_keys_text(&k, "name", mn_arena_format(arena, "%d", i));
+  mn_keys_text(&k, "path", folder);
+  mn_keys_text(&k, "type", mn_arena_format(arena, "sentence_transformers.models.%s", kind));
+  return mn_keys_map(&k);
 }
 
-static mn_status save(const char *path, json_t *root) {
-  char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-  mn_status status = path && text ? mn_file_write(path, text, strlen(text)) : MN_ERR_MEMORY;
-  free(text);
-  json_decref(root);
-  return status;
-}
-
-mn_status mn_sentences_write_hf(const char *dir, const mn_sentences *s, int64_t width) {
-  json_t *list = json_array();
-  char *modules = mn_path_join(dir, "modules.json"), *folder = mn_path_join(dir, "1_Pooling"),
-       *pooling = mn_path_join(dir, "1_Pooling/config.json");
-  mn_status status = list && modules && folder && pooling ? MN_OK : MN_ERR_MEMORY;
-  if (status == MN_OK) status = write_module(list, "Transformer", "");
-  if (status == MN_OK) status = write_module(list, "Pooling", "1_Pooling");
-  if (status == MN_OK) status = write_module(list, "Normalize", "2_Normalize");
-  if (status == MN_OK) status = mn_dir_need_real(folder);
-  if (status == MN_OK) status = mn_make_dirs(folder);
-  if (status == MN_OK)
-    status = save(pooling, json_pack("{s:I,s:b,s:b,s:b,s:b}", "word_embedding_dimension", (json_int_t)width, "pooling_mode_cls_token",
-                                     s->pooling == MN_POOL_FIRST, "pooling_mode_mean_tokens", s->pooling == MN_POOL_MEAN,
-                                     "pooling_mode_max_tokens", 0, "pooling_mode_lasttoken", s->pooling == MN_POOL_LAST));
-  if (status == MN_OK) status = save(modules, json_incref(list));
-  json_decref(list);
-  free(modules);
-  free(folder);
-  free(pooling);
-  return status;
+mn_status mn_sentences_write_hf(mn_arena *arena, const char *dir, const mn_sentences *s, int64_t width) {
+  const mn_value *modules[] = {module(arena, 0, "Transformer", ""), module(arena, 1, "Pooling", "1_Pooling"),
+                               module(arena, 2, "Normalize", "2_Normalize")};
+  const char *folder = mn_arena_format(arena, "%s/1_Pooling", dir);
+  mn_keys pooling = {.arena = arena};
+  mn_keys_int(&pooling, "word_embedding_dimension", width);
+  mn_keys_bool(&pooling, "pooling_mode_cls_token", s->pooling == MN_POOL_FIRST);
+  mn_keys_bool(&pooling, "pooling_mode_mean_tokens", s->pooling == MN_POOL_MEAN);
+  mn_keys_bool(&pooling, "pooling_mode_max_tokens", false);
+  mn_keys_bool(&pooling, "pooling_mode_lasttoken", s->pooling == MN_POOL_LAST);
+  if (!folder || !modules[0] || !modules[1] || !modules[2]) return MN_ERR_MEMORY;
+  MN_TRY(mn_dir_need_real(folder));
+  MN_TRY(mn_make_dirs(folder));
+  MN_TRY(mn_checkpoint_write_json(folder, "config.json", mn_keys_map(&pooling)));
+  return mn_checkpoint_write_json(dir, "modules.json", mn_value_list(arena, 3, modules));
 }

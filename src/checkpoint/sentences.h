@@ -17,6 +17,6 @@ mn_status mn_sentences_check_case(const mn_tokenizer *tok, mn_sentences *out);
 /* GGUF's number for it (llama.cpp's enum llama_pooling_type). */
 int mn_sentences_gguf(mn_pooling pooling);
 /* DIR/modules.json and the files that it names, for other programs. */
-mn_status mn_sentences_write_hf(const char *dir, const mn_sentences *s, int64_t width);
+mn_status mn_sentences_write_hf(mn_arena *arena, const char *dir, const mn_sentences *s, int64_t width);
 
 #endif
