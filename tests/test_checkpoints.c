@@ -399,6 +399,8 @@ static void what_is_not_done_is_named(void) {
   refused("gemma", "sed -i '1s/{/{\"hidden_activation\": \"relu\",/; /\"hidden_activation\": null/d' config.json",
           "hidden_activation is 'relu'");
   refused("phi3", "sed -i 's/\"sliding_window\": null/\"sliding_window\": 3/' config.json", "sliding_window is 3 beside longrope");
+  refused("phi3", "sed -i '/\"partial_rotary_factor\"/d; 1s/{/{\"partial_rotary_factor\": 0,/' config.json", "partial_rotary_factor is 0;");
+  refused("phi3", "sed -i '/\"partial_rotary_factor\"/d; 1s/{/{\"partial_rotary_factor\": 1.5,/' config.json", "factor is 1.5;");
   refused("qwen3", "sed -i '1s/{/{\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4},/' config.json",
           "quantization_config says that the weights are quantized ('gptq')");
   refused("llama", "sed -i 's/\"mlp_bias\": false/\"mlp_bias\": true/' config.json", "mlp.gate_proj.bias");

@@ -268,6 +268,12 @@ static void what_is_not_done_is_named(void) {
   refused("falcon_h1", "sed -i 's/\"key_multiplier\": 0.8/\"key_multiplier\": \"big\"/' config.json", "key_multiplier");
   refused("granite", "sed -i 's/\"attention_multiplier\": [0-9.]*/\"attention_multiplier\": 0/' config.json", "multiplied by it nothing");
   refused("granite_moe", "sed -i '1s/{/{\"partial_rotary_factor\": 0.5,/' config.json", "only 1 is done");
+  /* 0 entries would read as all of them, and there are no more than all */
+  refused("bamba", "sed -i 's/\"partial_rotary_factor\": 0.5/\"partial_rotary_factor\": 0/' config.json", "partial_rotary_factor is 0;");
+  refused("qwen3_next", "sed -i 's/\"partial_rotary_factor\": 0.25/\"partial_rotary_factor\": 0.01/' config.json", "is 0.01;");
+  refused("qwen3_5", "sed -i 's/\"partial_rotary_factor\": 0.5/\"partial_rotary_factor\": -1e300/' config.json", "is -1e+300;");
+  refused("rwkv7", "sed -i 's/\"num_hidden_layers\": [0-9]*/\"num_hidden_layers\": 4097/' config.json", "4097 layers; 4096 are the most");
+  refused("mamba2", "sed -i 's/\"num_hidden_layers\": [0-9]*/\"num_hidden_layers\": 0/' config.json", "must be an integer from 1");
   refused("qwen3_5_moe", "sed -i '1s/{/{\"norm_topk_prob\": false,/' config.json", "norm_topk_prob is false");
   refused("bamba", "sed -i 's/\"attention_bias\": false/\"attention_bias\": true/' config.json", "attention_bias is true");
   refused("lfm2_moe", "sed -i 's/\"num_experts\": 4/\"num_experts\": 3/' config.json", "is [4, 16], and the settings make it [3, 16]");

@@ -67,6 +67,10 @@ mn_status mn_arch_recipe(mn_settings *s, const mn_arch_def *a, const mn_value **
   return mn_setting_only_bool(s, "is_causal", "attention.causal", true);
 }
 
+int64_t mn_arch_mixer_key(const mn_mixer *mixer, const char *key) {
+  return mn_field_int(mn_field_find(mixer->def->fields, key), mixer->config);
+}
+
 /* ---- names ---- */
 
 bool mn_arch_fits(const char *pattern, const char *name, int *layer) {

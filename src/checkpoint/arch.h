@@ -72,6 +72,9 @@ mn_status mn_arch_of(const mn_settings *s, const mn_arch_def **out);
 /* The recipe's `model` of these settings, in s->arena. What is no encoder sees nothing that comes later: settings that say so are refused. */
 mn_status mn_arch_recipe(mn_settings *s, const mn_arch_def *a, const mn_value **out);
 
+/* A number of the mixer's configuration, which has this key. */
+int64_t mn_arch_mixer_key(const mn_mixer *mixer, const char *key);
+
 /* ---- tensors of a model ---- */
 /* Does the name fit the pattern, whose # is a layer's number? layer: that number, -1 where there is none. */
 bool mn_arch_fits(const char *pattern, const char *name, int *layer);

@@ -51,12 +51,9 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
 
 /* How much of a head is rotated is read in a map of rotary positions alone; beside it half is what is meant. */
 static mn_status say_rope(const mn_value *attention, mn_keys *keys) {
-  const double width = mn_recipe_number(attention, "head_dim", 0), rotated = mn_recipe_number(attention, "rope_dim", width);
   mn_keys map = {.arena = keys->arena};
   if (!attention) return MN_OK;
-  mn_keys_text(&map, "rope_type", "default");
-  mn_keys_real(&map, "rope_theta", mn_recipe_number(attention, "rope_theta", 10000));
-  mn_keys_real(&map, "partial_rotary_factor", width > 0 ? rotated / width : 1);
+  mn_say_rope_map(attention, &map);
   mn_keys_put(keys, "rope_parameters", mn_keys_map(&map));
   mn_say_nothing(keys, "partial_rotary_factor");
   return MN_OK;
@@ -64,14 +61,12 @@ static mn_status say_rope(const mn_value *attention, mn_keys *keys) {
 
 static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
   const int64_t n = mn_recipe_layers(recipe), heads = (int64_t)mn_recipe_number(mn_recipe_attention(recipe, false), "kv_heads", 0);
-  const mn_value *mamba = NULL;
+  const mn_value *mamba = mn_recipe_first(recipe, "mamba2");
   int64_t *attends = mn_arena_alloc(keys->arena, (size_t)(n + 1) * sizeof *attends), k = 0;
   (void)from;
   if (!attends) return MN_ERR_MEMORY;
-  for (int64_t i = 0; i < n; i++) {
-    if (!mamba) mamba = mn_recipe_mixer(recipe, i, "mamba2");
+  for (int64_t i = 0; i < n; i++)
     if (mn_recipe_has_mixer(recipe, i, "attention")) attends[k++] = i;
-  }
   if (to == MN_FORM_GGUF) {
     if (mamba) mn_keys_int(keys, "ssm.inner_size", (int64_t)mn_recipe_number(mamba, "inner", 0));
     mn_keys_bool(keys, "rope.scaling.finetuned", true);

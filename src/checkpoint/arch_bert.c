@@ -6,13 +6,10 @@
 static mn_status recipe(mn_settings *s, const mn_value **out) {
   mn_transformer t = {.tied = true};
   mn_keys model = {.arena = s->arena}, attention = model, mlp = model;
-  const mn_checkpoint_tensor *words = s->form == MN_FORM_GGUF ? mn_checkpoint_find(s->from, "token_embd.weight") : NULL;
   const mn_checkpoint_tensor *kinds = s->form == MN_FORM_GGUF ? mn_checkpoint_find(s->from, "token_types.weight") : NULL;
   const char *activation;
   int64_t types;
-  MN_TRY(mn_setting_int(s, "vocab_size", "vocab_size", words && words->shape.ndim == 2 ? words->shape.dim[0] : MN_NEEDED, &t.vocab_size));
-  MN_TRY(mn_setting_int(s, "hidden_size", "embedding_length", MN_NEEDED, &t.d_model));
-  MN_TRY(mn_setting_int(s, "num_hidden_layers", "block_count", MN_NEEDED, &t.layers));
+  MN_TRY(mn_transformer_size(s, "hidden_size", "num_hidden_layers", &t));
   MN_TRY(mn_setting_int(s, "num_attention_heads", "attention.head_count", MN_NEEDED, &t.heads));
   MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", MN_NEEDED, &t.hidden));
   MN_TRY(mn_setting_int(s, "max_position_embeddings", "context_length", MN_NEEDED, &t.context));
@@ -23,8 +20,6 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   MN_TRY(mn_setting_only_bool(s, "add_cross_attention", NULL, false));
   MN_TRY(mn_setting_only_bool(s, NULL, "attention.causal", false));
   MN_TRY(mn_transformer_activation(s, "hidden_act", "gelu", &activation));
-  if (t.layers > 4096)
-    return mn_setting_refuse(s, "num_hidden_layers", "block_count", "is %lld layers; 4096 are the most", (long long)t.layers);
   mn_keys_text(&attention, "type", "attention");
   mn_keys_int(&attention, "heads", t.heads);
   mn_keys_bool(&attention, "causal", false);

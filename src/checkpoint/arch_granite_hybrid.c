@@ -77,9 +77,8 @@ static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpo
   const mn_value *attention = mn_recipe_attention(recipe, false), *rope = mn_value_get(attention, "rope");
   const bool turned = attention && !(rope && rope->kind == MN_BOOLEAN && !rope->as.boolean);
   const int64_t heads = (int64_t)mn_recipe_number(attention, "kv_heads", 0);
-  const mn_value *mamba = NULL;
+  const mn_value *mamba = mn_recipe_first(recipe, "mamba2");
   (void)from;
-  for (int64_t i = 0; !mamba && i < mn_recipe_layers(recipe); i++) mamba = mn_recipe_mixer(recipe, i, "mamba2");
   if (to == MN_FORM_GGUF) {
     if (mamba) mn_keys_int(keys, "ssm.inner_size", (int64_t)mn_recipe_number(mamba, "inner", 0));
     if (!has_experts(recipe)) mn_say_nothing(keys, "expert_used_count"); /* or others look for them */
@@ -93,10 +92,9 @@ static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpo
   return mn_say_layer_types(recipe, keys, "attention", "attention", "mamba");
 }
 
-/* An expert's gate and what it gates are one matrix, the gate first. */
 static int64_t place(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
   (void)mixer;
-  return 2 * r + (strstr(row->param, "up_proj") != NULL);
+  return mn_hybrid_pair_place(row, r);
 }
 
 #define HF    "model.layers.#."
@@ -123,7 +121,7 @@ static const mn_arch_tensor tensors[] = {
 
 static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
   if (!strstr(row->param, "experts.")) mn_hybrid_mamba_shape(mixer, row, form, s);
-  else if (form == MN_FORM_HF) *s = MN_SHAPE(s->dim[0] / 2, 2 * s->dim[1], s->dim[2]); /* of both, one behind the other: an expert's two */
+  else mn_hybrid_pair_shape(form, s);
 }
 
 const mn_arch_def mn_arch_granite_hybrid = {

@@ -159,14 +159,12 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
 
 static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
   const int64_t n = mn_recipe_layers(recipe);
-  const mn_value *latent = NULL, *delta = NULL;
+  const mn_value *latent = mn_recipe_first(recipe, "mla"), *delta = mn_recipe_first(recipe, "kimi_delta");
   int64_t dense = 0;
   bool experts = false;
   (void)from;
   for (int64_t i = 0; i < n; i++) {
     const mn_value *channel = mn_value_get(mn_recipe_block(recipe, i), "channel");
-    if (!latent) latent = mn_recipe_mixer(recipe, i, "mla");
-    if (!delta) delta = mn_recipe_mixer(recipe, i, "kimi_delta");
     experts = experts || (channel && channel->kind != MN_TEXT);
     if (!experts) dense++;
   }
@@ -201,15 +199,14 @@ static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoin
   } else if (strstr(row->param, "_conv.")) {
     *s = MN_SHAPE(s->dim[0], 1, s->dim[1]); /* a kernel of one channel each */
   } else if (strstr(row->param, "_up.")) {
-    const int64_t H = mn_field_int(mn_field_find(mixer->def->fields, "heads"), mixer->config), R = s->dim[1], N = s->dim[0] / H;
+    const int64_t H = mn_arch_mixer_key(mixer, "heads"), R = s->dim[1], N = s->dim[0] / H;
     *s = row->gguf_how & MN_T_TURNED ? MN_SHAPE(H, R, N) : MN_SHAPE(H, N, R);
   }
 }
 
 /* Of a head the rows of its keys, then those of its values. */
 static int64_t place(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
-  const int64_t N = mn_field_int(mn_field_find(mixer->def->fields, "qk_nope_head_dim"), mixer->config),
-                V = mn_field_int(mn_field_find(mixer->def->fields, "v_head_dim"), mixer->config);
+  const int64_t N = mn_arch_mixer_key(mixer, "qk_nope_head_dim"), V = mn_arch_mixer_key(mixer, "v_head_dim");
   if (strstr(row->param, "k_up")) return r / N * (N + V) + r % N;
   return r / V * (N + V) + N + r % V;
 }

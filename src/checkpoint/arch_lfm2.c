@@ -137,11 +137,6 @@ static const mn_arch_tensor tensors[] = {
     {"lm_head.weight", "lm_head.weight", "output.weight", 0, 0},
     {0}};
 
-static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
-  (void)mixer, (void)row;
-  if (form == MN_FORM_HF) *s = MN_SHAPE(s->dim[0], 1, s->dim[1]); /* a convolution's kernel, of one channel each */
-}
-
 const mn_arch_def mn_arch_lfm2 = {
     .name = "lfm2",
     .summary = "LFM2, LFM2-MoE",
@@ -154,5 +149,5 @@ const mn_arch_def mn_arch_lfm2 = {
     .recipe = recipe,
     .tensors = tensors,
     .say = say,
-    .shape = shape,
+    .shape = mn_hybrid_conv_shape,
 };

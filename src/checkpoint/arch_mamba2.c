@@ -3,42 +3,27 @@
 #include "checkpoint/hybrid.h"
 #include "checkpoint/say.h"
 
-#include <math.h>
-
 static mn_status recipe(mn_settings *s, const mn_value **out) {
-  static const double none[2] = {0, HUGE_VAL};
   mn_transformer t;
+  mn_hybrid_state m = {0};
   mn_keys model = {.arena = s->arena}, mixer = model;
-  int64_t heads, head_dim, state, groups, conv, expand, inner;
-  double limit[2];
-  bool bias, conv_bias;
+  int64_t heads, expand;
   MN_TRY(mn_hybrid_read(s, "layer_norm_epsilon", false, &t));
   MN_TRY(mn_setting_int(s, "num_heads", "ssm.time_step_rank", MN_NEEDED, &heads));
-  MN_TRY(mn_setting_int(s, "state_size", "ssm.state_size", MN_NEEDED, &state));
-  MN_TRY(mn_setting_int(s, "n_groups", "ssm.group_count", 1, &groups));
-  MN_TRY(mn_setting_int(s, "conv_kernel", "ssm.conv_kernel", 4, &conv));
+  MN_TRY(mn_setting_int(s, "state_size", "ssm.state_size", MN_NEEDED, &m.state));
+  MN_TRY(mn_setting_int(s, "n_groups", "ssm.group_count", 1, &m.groups));
+  MN_TRY(mn_setting_int(s, "conv_kernel", "ssm.conv_kernel", 4, &m.conv));
   MN_TRY(mn_setting_int(s, "expand", NULL, 2, &expand));
-  MN_TRY(mn_setting_int(s, NULL, "ssm.inner_size", expand * t.d_model, &inner));
-  MN_TRY(mn_setting_int(s, "head_dim", NULL, heads ? inner / heads : 0, &head_dim));
-  if (heads * head_dim != inner || !inner)
-    return mn_setting_refuse(s, "num_heads", "ssm.time_step_rank", "times head_dim is not the inner width, %lld", (long long)inner);
+  MN_TRY(mn_setting_int(s, NULL, "ssm.inner_size", expand * t.d_model, &m.inner));
+  MN_TRY(mn_setting_int(s, "head_dim", NULL, heads ? m.inner / heads : 0, &m.head_dim));
+  if (heads * m.head_dim != m.inner || !m.inner)
+    return mn_setting_refuse(s, "num_heads", "ssm.time_step_rank", "times head_dim is not the inner width, %lld", (long long)m.inner);
   const bool there = s->form == MN_FORM_GGUF && mn_checkpoint_find(s->from, "blk.0.ssm_in.bias");
-  MN_TRY(mn_setting_bool(s, "use_bias", NULL, there, &bias));
-  MN_TRY(mn_setting_bool(s, "use_conv_bias", NULL, true, &conv_bias));
-  MN_TRY(mn_hybrid_numbers(s, "time_step_limit", 2, none, limit));
+  MN_TRY(mn_setting_bool(s, "use_bias", NULL, there, &m.bias));
+  MN_TRY(mn_setting_bool(s, "use_conv_bias", NULL, true, &m.conv_bias));
   MN_TRY(mn_setting_only_text(s, "hidden_act", NULL, "silu"));
-  mn_keys_text(&mixer, "type", "mamba2");
-  mn_keys_int(&mixer, "inner", inner);
-  mn_keys_int(&mixer, "head_dim", head_dim);
-  mn_keys_int(&mixer, "state", state);
-  mn_keys_int(&mixer, "groups", groups);
-  mn_keys_int(&mixer, "conv", conv);
-  mn_keys_int(&mixer, "norm_groups", groups);
-  mn_keys_real(&mixer, "norm_eps", t.norm_eps);
-  if (bias) mn_keys_bool(&mixer, "bias", true);
-  if (!conv_bias) mn_keys_bool(&mixer, "conv_bias", false);
-  if (limit[0] > 0) mn_keys_real(&mixer, "dt_min", limit[0]);
-  if (limit[1] < 1e300) mn_keys_real(&mixer, "dt_max", limit[1]);
+  m.norm_eps = t.norm_eps;
+  MN_TRY(mn_hybrid_state_keys(s, &m, &mixer));
   mn_transformer_model(&t, "decoder", "rms", &model);
   mn_keys_int(&model, "layers", t.layers);
   mn_keys_put(&model, "block", mn_hybrid_block(s, mn_keys_map(&mixer), mn_value_text(s->arena, "none"), 0, 1));

@@ -154,9 +154,8 @@ static mn_status say_kinds(const mn_value *recipe, mn_keys *keys) {
 }
 
 static mn_status say_both(const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
-  const mn_value *attention = mn_recipe_attention(recipe, false), *delta = NULL;
+  const mn_value *attention = mn_recipe_attention(recipe, false), *delta = mn_recipe_first(recipe, "gated_deltanet");
   const double head_dim = mn_recipe_number(attention, "head_dim", 0);
-  for (int64_t i = 0; !delta && i < mn_recipe_layers(recipe); i++) delta = mn_recipe_mixer(recipe, i, "gated_deltanet");
   const double value_dim = mn_recipe_number(delta, "value_dim", 0);
   mn_keys_int(keys, to == MN_FORM_GGUF ? "attention.head_count_kv" : "num_key_value_heads",
               (int64_t)mn_recipe_number(attention, "kv_heads", 0));
@@ -182,14 +181,6 @@ static bool belongs(const mn_mixer *mixer, const mn_arch_tensor *row) {
   return !strstr(row->hf, "linear_attn.") || !attends;
 }
 
-static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
-  (void)mixer, (void)row;
-  if (form == MN_FORM_HF) *s = MN_SHAPE(s->dim[0], 1, s->dim[1]); /* a convolution's kernel, of one channel each */
-}
-
-/* A key of the mixer, which is as the settings made it. */
-static int64_t key_of(const mn_mixer *m, const char *key) { return mn_field_int(mn_field_find(m->def->fields, key), m->config); }
-
 /* A head's rows are its query's, then its gate's. */
 static int64_t place_of_query(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
   const int64_t K = ((const mn_attention_config *)mixer->config)->head_dim;
@@ -200,7 +191,8 @@ static int64_t place_of_query(const mn_mixer *mixer, const mn_arch_tensor *row, 
  * heads, then a. */
 static int64_t place(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
   if (!strcmp(mixer->def->name, "attention")) return place_of_query(mixer, row, r);
-  const int64_t K = key_of(mixer, "head_dim"), V = key_of(mixer, "value_dim"), each = key_of(mixer, "heads") / key_of(mixer, "key_heads");
+  const int64_t K = mn_arch_mixer_key(mixer, "head_dim"), V = mn_arch_mixer_key(mixer, "value_dim"),
+                each = mn_arch_mixer_key(mixer, "heads") / mn_arch_mixer_key(mixer, "key_heads");
   if (strstr(row->param, "b_proj")) return r / each * 2 * each + r % each;
   if (strstr(row->param, "a_proj")) return r / each * 2 * each + each + r % each;
   const int64_t whole = 2 * K + 2 * each * V;
@@ -274,7 +266,7 @@ const mn_arch_def mn_arch_qwen3_next = {
     .place = place,
     .say = say,
     .belongs = belongs,
-    .shape = shape,
+    .shape = mn_hybrid_conv_shape,
 };
 
 /* Of the four positions of a token that sees (time, height, width, and a last one, which is 0) the first three are the same in text, so that a
@@ -344,9 +336,7 @@ static mn_status say_text(const mn_settings *from, const mn_value *recipe, mn_ch
     mn_say_numbers(keys, "rope.dimension_sections", 4, sections);
     return MN_OK;
   }
-  mn_keys_text(&rope, "rope_type", "default");
-  mn_keys_real(&rope, "rope_theta", mn_recipe_number(attention, "rope_theta", 10000));
-  mn_keys_real(&rope, "partial_rotary_factor", width > 0 ? rotated / width : 1);
+  mn_say_rope_map(attention, &rope);
   mn_keys_bool(&rope, "mrope_interleaved", true);
   mn_say_numbers(&rope, "mrope_section", 3, sections);
   mn_keys_put(keys, "rope_parameters", mn_keys_map(&rope));
@@ -355,14 +345,15 @@ static mn_status say_text(const mn_settings *from, const mn_value *recipe, mn_ch
 
 /* In GGUF the values that key head 0 serves do not stand side by side: first of each key head its first, then of each its second. */
 static int64_t tiled(const mn_mixer *mixer, int64_t head) {
-  const int64_t G = key_of(mixer, "key_heads"), each = key_of(mixer, "heads") / G;
+  const int64_t G = mn_arch_mixer_key(mixer, "key_heads"), each = mn_arch_mixer_key(mixer, "heads") / G;
   return head % each * G + head / each;
 }
 
 static int64_t place_of_text(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
-  if (strstr(row->param, "experts.")) return 2 * r + (strstr(row->param, "up_proj") != NULL); /* the gate's matrix, then what it gates */
+  if (strstr(row->param, "experts.")) return mn_hybrid_pair_place(row, r);
   if (!strcmp(mixer->def->name, "attention")) return place_of_query(mixer, row, r);
-  const int64_t V = key_of(mixer, "value_dim"), keys = key_of(mixer, "key_heads") * key_of(mixer, "head_dim");
+  const int64_t V = mn_arch_mixer_key(mixer, "value_dim"),
+                keys = mn_arch_mixer_key(mixer, "key_heads") * mn_arch_mixer_key(mixer, "head_dim");
   if (strstr(row->param, ".q_")) return r;
   if (strstr(row->param, ".k_")) return keys + r;
   if (strstr(row->param, ".v_")) return 2 * keys + tiled(mixer, r / V) * V + r % V;
@@ -372,12 +363,12 @@ static int64_t place_of_text(const mn_mixer *mixer, const mn_arch_tensor *row, i
 
 static int64_t together(const mn_mixer *mixer, const mn_arch_tensor *row) {
   (void)row;
-  return key_of(mixer, "value_dim");
+  return mn_arch_mixer_key(mixer, "value_dim");
 }
 
 static void shape_of_text(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
-  if (!strstr(row->param, "experts.")) shape(mixer, row, form, s);
-  else if (form == MN_FORM_HF) *s = MN_SHAPE(s->dim[0] / 2, 2 * s->dim[1], s->dim[2]); /* of both, one behind the other: an expert's two */
+  if (!strstr(row->param, "experts.")) mn_hybrid_conv_shape(mixer, row, form, s);
+  else mn_hybrid_pair_shape(form, s);
 }
 
 /* Experts are one tensor for all, each its gate and what that gates behind one another, or three tensors each. */

@@ -17,11 +17,7 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   mn_keys model = {.arena = s->arena};
   int64_t width, decay, rate, gate, value = 0, hidden;
   double ratio, eps;
-  const mn_checkpoint_tensor *e = s->form == MN_FORM_GGUF ? mn_checkpoint_find(s->from, "token_embd.weight") : NULL;
-  MN_TRY(mn_setting_int(s, "vocab_size", "vocab_size", e && e->shape.ndim == 2 ? e->shape.dim[0] : MN_NEEDED, &t.vocab_size));
-  MN_TRY(mn_setting_int(s, "hidden_size", "embedding_length", MN_NEEDED, &t.d_model));
-  MN_TRY(mn_setting_int(s, "num_hidden_layers", "block_count", MN_NEEDED, &t.layers));
-  if (t.layers < 1 || t.layers > 4096) return mn_setting_refuse(s, "num_hidden_layers", "block_count", "must be from 1 to 4096");
+  MN_TRY(mn_transformer_size(s, "hidden_size", "num_hidden_layers", &t));
   MN_TRY(mn_setting_int(s, "head_dim", "wkv.head_size", 64, &width));
   if (!width || t.d_model % width)
     return mn_setting_refuse(s, "head_dim", "wkv.head_size", "must divide the width, %lld", (long long)t.d_model);
@@ -120,8 +116,7 @@ static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoin
   const int64_t n = mn_shape_count(s);
   if (strstr(row->param, "mixer.mu_")) *s = form == MN_FORM_HF ? MN_SHAPE(1, 1, n) : MN_SHAPE(6, 1, 1, n / 6);
   else if (form == MN_FORM_HF && strstr(row->param, "rho"))
-    *s = MN_SHAPE(n / mn_field_int(mn_field_find(mixer->def->fields, "head_dim"), mixer->config),
-                  mn_field_int(mn_field_find(mixer->def->fields, "head_dim"), mixer->config));
+    *s = MN_SHAPE(n / mn_arch_mixer_key(mixer, "head_dim"), mn_arch_mixer_key(mixer, "head_dim"));
   else *s = MN_SHAPE(n);
 }
 

@@ -9,11 +9,7 @@
 
 mn_status mn_hybrid_read(mn_settings *s, const char *eps_key, bool tied, mn_transformer *t) {
   *t = (mn_transformer){0};
-  const mn_checkpoint_tensor *e = s->form == MN_FORM_GGUF ? mn_checkpoint_find(s->from, "token_embd.weight") : NULL;
-  MN_TRY(mn_setting_int(s, "vocab_size", "vocab_size", e && e->shape.ndim == 2 ? e->shape.dim[0] : MN_NEEDED, &t->vocab_size));
-  MN_TRY(mn_setting_int(s, "hidden_size", "embedding_length", MN_NEEDED, &t->d_model));
-  MN_TRY(mn_setting_int(s, "num_hidden_layers", "block_count", MN_NEEDED, &t->layers));
-  if (t->layers < 1 || t->layers > 4096) return mn_setting_refuse(s, "num_hidden_layers", "block_count", "must be from 1 to 4096");
+  MN_TRY(mn_transformer_size(s, "hidden_size", "num_hidden_layers", t));
   MN_TRY(mn_setting_int(s, "num_attention_heads", "attention.head_count", 0, &t->heads));
   t->kv_heads = t->heads;
   if (s->form == MN_FORM_HF) MN_TRY(mn_setting_count(s, "num_key_value_heads", NULL, t->heads, &t->kv_heads));
@@ -22,9 +18,7 @@ mn_status mn_hybrid_read(mn_settings *s, const char *eps_key, bool tied, mn_tran
   MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", 0, &t->hidden));
   MN_TRY(mn_setting_count(s, "max_position_embeddings", "context_length", 2048, &t->context));
   MN_TRY(mn_setting_between(s, eps_key, "attention.layer_norm_rms_epsilon", MN_NEEDED_REAL, 0, 1, &t->norm_eps));
-  MN_TRY(mn_setting_bool(s, "tie_word_embeddings", NULL, tied, &t->tied));
-  if (s->form == MN_FORM_GGUF) t->tied = !mn_checkpoint_find(s->from, "output.weight");
-  return MN_OK;
+  return mn_transformer_tied(s, tied, t);
 }
 
 mn_status mn_hybrid_layers(mn_settings *s, const char *key, int64_t layers, const char *const *words, int **kinds) {
@@ -96,14 +90,12 @@ mn_status mn_hybrid_numbers(mn_settings *s, const char *key, int n, const double
 }
 
 mn_status mn_hybrid_mamba(mn_settings *s, int64_t d_model, double eps, mn_keys *mixer) {
-  static const double none[2] = {0, HUGE_VAL};
-  double limit[2];
-  int64_t heads, head_dim = 0, state, groups, conv, expand, inner;
-  bool bias, conv_bias;
+  mn_hybrid_state m = {.norm_eps = eps};
+  int64_t heads, head_dim = 0, expand, inner;
   MN_TRY(mn_setting_int(s, "mamba_n_heads", "ssm.time_step_rank", MN_NEEDED, &heads));
-  MN_TRY(mn_setting_int(s, "mamba_d_state", "ssm.state_size", MN_NEEDED, &state));
-  MN_TRY(mn_setting_int(s, "mamba_n_groups", "ssm.group_count", 1, &groups));
-  MN_TRY(mn_setting_int(s, "mamba_d_conv", "ssm.conv_kernel", 4, &conv));
+  MN_TRY(mn_setting_int(s, "mamba_d_state", "ssm.state_size", MN_NEEDED, &m.state));
+  MN_TRY(mn_setting_int(s, "mamba_n_groups", "ssm.group_count", 1, &m.groups));
+  MN_TRY(mn_setting_int(s, "mamba_d_conv", "ssm.conv_kernel", 4, &m.conv));
   MN_TRY(mn_setting_int(s, "mamba_expand", NULL, 2, &expand));
   MN_TRY(mn_setting_int(s, "mamba_d_ssm", "ssm.inner_size", expand * d_model, &inner));
   const mn_value *width = mn_setting(s, "mamba_d_head", NULL);
@@ -112,19 +104,26 @@ mn_status mn_hybrid_mamba(mn_settings *s, int64_t d_model, double eps, mn_keys *
   if (!heads || heads * head_dim != inner || inner < 1)
     return mn_setting_refuse(s, "mamba_n_heads", "ssm.time_step_rank", "and the width of a head do not make the inner width, %lld",
                              (long long)inner);
-  MN_TRY(mn_setting_bool(s, "mamba_proj_bias", NULL, false, &bias));
-  MN_TRY(mn_setting_bool(s, "mamba_conv_bias", NULL, true, &conv_bias));
+  MN_TRY(mn_setting_bool(s, "mamba_proj_bias", NULL, false, &m.bias));
+  MN_TRY(mn_setting_bool(s, "mamba_conv_bias", NULL, true, &m.conv_bias));
+  m.inner = inner, m.head_dim = head_dim;
+  return mn_hybrid_state_keys(s, &m, mixer);
+}
+
+mn_status mn_hybrid_state_keys(mn_settings *s, const mn_hybrid_state *m, mn_keys *mixer) {
+  static const double none[2] = {0, HUGE_VAL};
+  double limit[2];
   MN_TRY(mn_hybrid_numbers(s, "time_step_limit", 2, none, limit));
   mn_keys_text(mixer, "type", "mamba2");
-  mn_keys_int(mixer, "inner", inner);
-  mn_keys_int(mixer, "head_dim", head_dim);
-  mn_keys_int(mixer, "state", state);
-  mn_keys_int(mixer, "groups", groups);
-  mn_keys_int(mixer, "conv", conv);
-  mn_keys_int(mixer, "norm_groups", groups);
-  mn_keys_real(mixer, "norm_eps", eps);
-  if (bias) mn_keys_bool(mixer, "bias", true);
-  if (!conv_bias) mn_keys_bool(mixer, "conv_bias", false);
+  mn_keys_int(mixer, "inner", m->inner);
+  mn_keys_int(mixer, "head_dim", m->head_dim);
+  mn_keys_int(mixer, "state", m->state);
+  mn_keys_int(mixer, "groups", m->groups);
+  mn_keys_int(mixer, "conv", m->conv);
+  mn_keys_int(mixer, "norm_groups", m->groups);
+  mn_keys_real(mixer, "norm_eps", m->norm_eps);
+  if (m->bias) mn_keys_bool(mixer, "bias", true);
+  if (!m->conv_bias) mn_keys_bool(mixer, "conv_bias", false);
   if (limit[0] > 0) mn_keys_real(mixer, "dt_min", limit[0]);
   if (limit[1] < 1e300) mn_keys_real(mixer, "dt_max", limit[1]);
   return MN_OK;
@@ -134,15 +133,25 @@ int64_t mn_hybrid_mamba_key(const mn_mixer *mixer, const char *key) {
   const mn_mixer_list *parts = mixer ? mn_mixer_parts(mixer) : NULL;
   for (int i = 0; parts && i < parts->n; i++)
     if (!strcmp(parts->items[i].def->name, "mamba2")) return mn_hybrid_mamba_key(&parts->items[i], key);
-  const mn_field *f = mixer ? mn_field_find(mixer->def->fields, key) : NULL;
-  return f ? mn_field_int(f, mixer->config) : 1;
+  return mixer && mn_field_find(mixer->def->fields, key) ? mn_arch_mixer_key(mixer, key) : 1;
+}
+
+void mn_hybrid_conv_shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
+  (void)mixer, (void)row;
+  if (form == MN_FORM_HF) *s = MN_SHAPE(s->dim[0], 1, s->dim[1]);
+}
+
+int64_t mn_hybrid_pair_place(const mn_arch_tensor *row, int64_t r) { return 2 * r + (strstr(row->param, "up_proj") != NULL); }
+
+void mn_hybrid_pair_shape(mn_checkpoint_form form, mn_shape *s) {
+  if (form == MN_FORM_HF) *s = MN_SHAPE(s->dim[0] / 2, 2 * s->dim[1], s->dim[2]);
 }
 
 void mn_hybrid_mamba_shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
   const bool hf = form == MN_FORM_HF;
   const char *name = strrchr(row->param, '.') + 1;
   if (strstr(row->param, "conv.weight")) {
-    if (hf) *s = MN_SHAPE(s->dim[0], 1, s->dim[1]); /* a kernel of one channel for each */
+    mn_hybrid_conv_shape(mixer, row, form, s);
   } else if (!strcmp(name, "A_log") || !strcmp(name, "D")) {
     *s = hf ? MN_SHAPE(mn_shape_count(s)) : MN_SHAPE(mn_shape_count(s), 1);
   } else if (!hf && strstr(row->param, "norm.weight")) {
@@ -152,15 +161,12 @@ void mn_hybrid_mamba_shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_
 }
 
 mn_status mn_say_mamba(const mn_value *recipe, mn_keys *keys) {
-  for (int64_t i = 0; i < mn_recipe_layers(recipe); i++) {
-    const mn_value *m = mn_recipe_mixer(recipe, i, "mamba2"), *conv_bias = mn_value_get(m, "conv_bias");
-    if (!m) continue;
-    mn_keys_int(keys, "mamba_d_head", (int64_t)mn_recipe_number(m, "head_dim", 0));
-    mn_keys_int(keys, "mamba_expand", (int64_t)(mn_recipe_number(m, "inner", 0) / mn_recipe_number(recipe, "d_model", 1)));
-    mn_keys_bool(keys, "mamba_proj_bias", mn_recipe_true(m, "bias"));
-    mn_keys_bool(keys, "mamba_conv_bias", !conv_bias || mn_recipe_true(m, "conv_bias"));
-    return MN_OK;
-  }
+  const mn_value *m = mn_recipe_first(recipe, "mamba2"), *conv_bias = mn_value_get(m, "conv_bias");
+  if (!m) return MN_OK;
+  mn_keys_int(keys, "mamba_d_head", (int64_t)mn_recipe_number(m, "head_dim", 0));
+  mn_keys_int(keys, "mamba_expand", (int64_t)(mn_recipe_number(m, "inner", 0) / mn_recipe_number(recipe, "d_model", 1)));
+  mn_keys_bool(keys, "mamba_proj_bias", mn_recipe_true(m, "bias"));
+  mn_keys_bool(keys, "mamba_conv_bias", !conv_bias || mn_recipe_true(m, "conv_bias"));
   return MN_OK;
 }
 
@@ -169,7 +175,7 @@ mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, 
   const mn_value *map = mn_setting(s, rope, NULL), *old = mn_setting(s, "rope_scaling", NULL), *kind = mn_value_get(map, "rope_type");
   const mn_value *given = mn_value_get(map, "rope_theta"), *part = mn_value_get(map, "partial_rotary_factor");
   const bool whole = partial == 1;
-  int64_t rotated = 0;
+  int64_t rotated;
   MN_TRY(mn_setting_between(s, "rope_theta", "rope.freq_base", theta, 1, 1e12, &theta));
   MN_TRY(mn_setting_real(s, "partial_rotary_factor", NULL, partial, &partial));
   if (old) return mn_setting_refuse(s, "rope_scaling", NULL, "stretches positions, which is not done for this architecture");
@@ -177,10 +183,8 @@ mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, 
     return mn_setting_refuse(s, rope, NULL, "must be a map of rope_type default; stretched positions are not done for this architecture");
   if ((given && !mn_value_number(given, &theta)) || (part && !mn_value_number(part, &partial)))
     return mn_setting_refuse(s, rope, NULL, "must have numbers for rope_theta and partial_rotary_factor");
-  if (whole && partial != 1)
-    return mn_setting_refuse(s, "partial_rotary_factor", NULL, "is %g, and this architecture rotates whole heads; only 1 is done", partial);
   if (s->form == MN_FORM_GGUF) MN_TRY(mn_setting_count(s, NULL, "rope.dimension_count", t->head_dim, &rotated));
-  else rotated = (int64_t)((double)t->head_dim * partial);
+  else MN_TRY(mn_transformer_rotated(s, t, partial, whole, &rotated));
   mn_keys_real(attention, "rope_theta", theta);
   if (rotated != t->head_dim) mn_keys_int(attention, "rope_dim", rotated);
   return MN_OK;

@@ -19,6 +19,13 @@ mn_status mn_hybrid_holds(mn_settings *s, const char *key, int64_t x, bool *out)
 mn_status mn_hybrid_numbers(mn_settings *s, const char *key, int n, const double *otherwise, double *out);
 /* Keys of mamba2 from settings that are named mamba_n_heads, mamba_d_state and so on; GGUF: ssm.*. groups also part the norm. */
 mn_status mn_hybrid_mamba(mn_settings *s, int64_t d_model, double eps, mn_keys *mixer);
+/* The same of settings that are read already; time_step_limit is read here. */
+typedef struct mn_hybrid_state {
+  int64_t inner, head_dim, state, groups, conv;
+  double norm_eps;
+  bool bias, conv_bias;
+} mn_hybrid_state;
+mn_status mn_hybrid_state_keys(mn_settings *s, const mn_hybrid_state *m, mn_keys *mixer);
 /* A number of the block's mamba2, or of the one among several mixers side by side there. */
 int64_t mn_hybrid_mamba_key(const mn_mixer *mixer, const char *key);
 /* rope_theta and rope_dim of attention, for models of which `partial` of a head is rotated where nothing is said (1: always all of it).
@@ -38,6 +45,12 @@ const mn_value *mn_hybrid_block(mn_settings *s, const mn_value *mixer, const mn_
 /* Shapes in files of those rows that are MN_T_RESHAPED (mn_arch_def's `shape`), and settings of config.json that GGUF has no names for. */
 void mn_hybrid_mamba_shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *shape);
 mn_status mn_say_mamba(const mn_value *recipe, mn_keys *keys);
+
+/* The same of a convolution of each channel alone: the parameter is [D,k], the file's tensor [D,1,k]. */
+void mn_hybrid_conv_shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *shape);
+/* An expert's gate_proj and up_proj that are one matrix there, the gate's rows first: its shape, and where row r of a parameter stands. */
+void mn_hybrid_pair_shape(mn_checkpoint_form form, mn_shape *shape);
+int64_t mn_hybrid_pair_place(const mn_arch_tensor *row, int64_t r);
 
 /* Rows of the mixer mamba2 in the scope `param`, whose tensors are below `hf`. how: of what is scaled by settings. */
 #define MN_MAMBA_TENSORS(param, hf, how)                                                                                                   \

@@ -56,6 +56,13 @@ const mn_value *mn_recipe_mixer(const mn_value *recipe, int64_t layer, const cha
 }
 bool mn_recipe_has_mixer(const mn_value *recipe, int64_t layer, const char *type) { return mn_recipe_mixer(recipe, layer, type) != NULL; }
 
+const mn_value *mn_recipe_first(const mn_value *recipe, const char *type) {
+  const int64_t n = mn_recipe_layers(recipe);
+  const mn_value *mixer = NULL;
+  for (int64_t i = 0; !mixer && i < n; i++) mixer = mn_recipe_mixer(recipe, i, type);
+  return mixer;
+}
+
 const mn_value *mn_recipe_attention(const mn_value *recipe, bool local) {
   for (int64_t i = 0; i < mn_recipe_layers(recipe); i++) {
     const mn_value *mixer = mixer_of(mn_recipe_block(recipe, i), "attention");
@@ -220,6 +227,13 @@ static void hf_rope(const mn_value *attention, mn_keys *config) {
   if (gain > 0) mn_keys_real(&k, "attention_factor", gain);
   if (length > 0) mn_keys_int(&k, "original_max_position_embeddings", (int64_t)length);
   mn_keys_put(config, "rope_scaling", mn_keys_map(&k));
+}
+
+void mn_say_rope_map(const mn_value *attention, mn_keys *map) {
+  const double width = mn_recipe_number(attention, "head_dim", 0), rotated = mn_recipe_number(attention, "rope_dim", width);
+  mn_keys_text(map, "rope_type", "default");
+  mn_keys_real(map, "rope_theta", mn_recipe_number(attention, "rope_theta", 10000));
+  mn_keys_real(map, "partial_rotary_factor", width > 0 ? rotated / width : 1);
 }
 
 mn_status mn_say_rope(const mn_value *recipe, mn_checkpoint_form to, mn_keys *k) {

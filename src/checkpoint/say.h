@@ -9,6 +9,7 @@
 int64_t mn_recipe_layers(const mn_value *recipe);
 const mn_value *mn_recipe_block(const mn_value *recipe, int64_t layer); /* its map, without `repeat`; NULL: there is none */
 const mn_value *mn_recipe_mixer(const mn_value *recipe, int64_t layer, const char *type); /* of this type, or one of several side by side */
+const mn_value *mn_recipe_first(const mn_value *recipe, const char *type); /* the same of the first layer that has one; NULL: none has */
 bool mn_recipe_has_mixer(const mn_value *recipe, int64_t layer, const char *type);
 const mn_value *mn_recipe_attention(const mn_value *recipe, bool local); /* the first with a window, or without; NULL: none */
 double mn_recipe_number(const mn_value *map, const char *key, double otherwise);
@@ -32,6 +33,8 @@ mn_status mn_say_dense_layers(const mn_value *recipe, mn_keys *k);
 mn_status mn_say_local(const mn_value *recipe, mn_arena *arena, const bool **local, bool *any);
 mn_status mn_say_local_words(const mn_value *recipe, mn_keys *k); /* the same as layer_types */
 /* Rotary positions: theta, width, stretching; divisors are a table in GGUF (mn_rope_divisors), and llama3 or longrope in config.json. */
+/* config.json's map of positions that are not stretched: rope_type, rope_theta and which part of a head is rotated. */
+void mn_say_rope_map(const mn_value *attention, mn_keys *map);
 mn_status mn_say_rope(const mn_value *recipe, mn_checkpoint_form to, mn_keys *k);
 
 #endif

@@ -6,10 +6,18 @@
 
 #include "base/text.h"
 
-/* GGUF need not say how many tokens there are: the embedding does. */
-static mn_status read_vocabulary(mn_settings *s, int64_t *out) {
-  const mn_checkpoint_tensor *t = s->form == MN_FORM_GGUF ? mn_checkpoint_find(s->from, "token_embd.weight") : NULL;
-  return mn_setting_int(s, "vocab_size", "vocab_size", t && t->shape.ndim == 2 ? t->shape.dim[0] : MN_NEEDED, out);
+mn_status mn_transformer_size(mn_settings *s, const char *width, const char *layers, mn_transformer *t) {
+  const mn_checkpoint_tensor *e = s->form == MN_FORM_GGUF ? mn_checkpoint_find(s->from, "token_embd.weight") : NULL;
+  MN_TRY(mn_setting_int(s, "vocab_size", "vocab_size", e && e->shape.ndim == 2 ? e->shape.dim[0] : MN_NEEDED, &t->vocab_size));
+  MN_TRY(mn_setting_int(s, width, "embedding_length", MN_NEEDED, &t->d_model));
+  MN_TRY(mn_setting_int(s, layers, "block_count", MN_NEEDED, &t->layers));
+  return t->layers <= 4096 ? MN_OK : mn_setting_refuse(s, layers, "block_count", "is %lld layers; 4096 are the most", (long long)t->layers);
+}
+
+mn_status mn_transformer_tied(mn_settings *s, bool tied, mn_transformer *t) {
+  MN_TRY(mn_setting_bool(s, "tie_word_embeddings", NULL, tied, &t->tied));
+  if (s->form == MN_FORM_GGUF) t->tied = !mn_checkpoint_find(s->from, "output.weight");
+  return MN_OK;
 }
 
 mn_status mn_transformer_one_width(mn_settings *s, const mn_transformer *t) {
@@ -24,11 +32,7 @@ mn_status mn_transformer_one_width(mn_settings *s, const mn_transformer *t) {
 
 mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *t) {
   *t = (mn_transformer){0};
-  MN_TRY(read_vocabulary(s, &t->vocab_size));
-  MN_TRY(mn_setting_int(s, "hidden_size", "embedding_length", MN_NEEDED, &t->d_model));
-  MN_TRY(mn_setting_int(s, "num_hidden_layers", "block_count", MN_NEEDED, &t->layers));
-  if (t->layers > 4096)
-    return mn_setting_refuse(s, "num_hidden_layers", "block_count", "is %lld layers; 4096 are the most", (long long)t->layers);
+  MN_TRY(mn_transformer_size(s, "hidden_size", "num_hidden_layers", t));
   MN_TRY(mn_setting_int(s, "num_attention_heads", "attention.head_count", MN_NEEDED, &t->heads));
   MN_TRY(mn_setting_count(s, "num_key_value_heads", "attention.head_count_kv", t->heads, &t->kv_heads));
   MN_TRY(mn_setting_count(s, "head_dim", "attention.key_length", t->heads ? t->d_model / t->heads : 0, &t->head_dim));
@@ -36,12 +40,24 @@ mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *t) {
   MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", MN_NEEDED, &t->hidden));
   MN_TRY(mn_setting_count(s, "max_position_embeddings", "context_length", 2048, &t->context));
   MN_TRY(mn_setting_between(s, "rms_norm_eps", "attention.layer_norm_rms_epsilon", MN_NEEDED_REAL, 0, 1, &t->norm_eps));
-  MN_TRY(mn_setting_bool(s, "tie_word_embeddings", NULL, tied, &t->tied));
-  if (s->form == MN_FORM_GGUF) t->tied = !mn_checkpoint_find(s->from, "output.weight");
-  return MN_OK;
+  return mn_transformer_tied(s, tied, t);
 }
 
 /* ---- rotary positions ---- */
+mn_status mn_transformer_rotated(mn_settings *s, const mn_transformer *t, double partial, bool whole, int64_t *out) {
+  *out = t->head_dim;
+  if (partial == 1) return MN_OK;
+  if (whole)
+    return mn_setting_refuse(s, "partial_rotary_factor", NULL, "is %g, and this architecture rotates whole heads; only 1 is done", partial);
+  const double rotated = (double)t->head_dim * partial;
+  if (!(partial > 0 && partial < 1) || (t->head_dim && rotated < 1))
+    return mn_setting_refuse(s, "partial_rotary_factor", NULL,
+                             "is %g; it must leave a part of the %lld entries of a head to be rotated, or all", partial,
+                             (long long)t->head_dim);
+  *out = (int64_t)rotated;
+  return MN_OK;
+}
+
 typedef struct scaling {
   const char *kind;
   double factor, original, gain, partial, low, high; /* low, high: of llama3 */
@@ -247,10 +263,7 @@ mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, c
   } else if (r.map && r.map->kind != MN_NULL) {
     MN_TRY(read_hf(&r, t, &theta, &how));
   }
-  if (how.partial != 1 && !t->partial)
-    return mn_setting_refuse(s, "partial_rotary_factor", NULL, "is %g, and this architecture rotates whole heads; only 1 is done",
-                             how.partial);
-  if (how.partial != 1) rotated = (int64_t)((double)t->head_dim * how.partial);
+  if (how.partial != 1) MN_TRY(mn_transformer_rotated(s, t, how.partial, !t->partial, &rotated));
   if (rotated != t->head_dim) mn_keys_int(attention, "rope_dim", rotated);
   if (!strcmp(how.kind, "llama3")) MN_TRY(divide_as_llama3(s, theta, rotated, &how));
   mn_keys_real(attention, "rope_theta", theta);

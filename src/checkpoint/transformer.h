@@ -10,7 +10,12 @@ typedef struct mn_transformer {
   bool tied, partial; /* partial: this architecture may rotate a part of each head, as partial_rotary_factor says */
 } mn_transformer;
 
-/* By the names that Llama gave them, and GGUF's. tied: the default of tie_word_embeddings; GGUF: there is no output.weight. */
+/* The vocabulary, the width and the number of layers; width, layers: their names in config.json. GGUF need not say how many tokens there are:
+ * the embedding does. */
+mn_status mn_transformer_size(mn_settings *s, const char *width, const char *layers, mn_transformer *out);
+/* tied: the default of tie_word_embeddings; GGUF: there is no output.weight. */
+mn_status mn_transformer_tied(mn_settings *s, bool tied, mn_transformer *out);
+/* By the names that Llama gave them, and GGUF's. */
 mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *out);
 /* Of GGUF: keys and values have one width, as head_dim says. MN_ERR_UNSUPPORTED or the like, by name, where they have two. */
 mn_status mn_transformer_one_width(mn_settings *s, const mn_transformer *t);
@@ -18,6 +23,9 @@ mn_status mn_transformer_one_width(mn_settings *s, const mn_transformer *t);
  * kinds with settings of their own ("full_attention"); NULL: all are of one. *context falls to what the frequencies reach. What is not
  * done is refused by name. */
 mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, const char *kind, mn_keys *attention);
+/* Entries of a head that are rotated, where partial_rotary_factor is `partial`. whole: this architecture rotates all of them. A part that is
+ * none, or more than a head, is refused. */
+mn_status mn_transformer_rotated(mn_settings *s, const mn_transformer *t, double partial, bool whole, int64_t *out);
 /* A table's numbers as a list, in the arena. */
 mn_status mn_transformer_numbers(mn_arena *arena, const mn_checkpoint_tensor *t, const mn_value **out);
 /* What llama3 divides the frequency of pair i by: long waves by the factor, short ones by 1, those between by what lies between. */
