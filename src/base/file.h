@@ -7,7 +7,7 @@
 
 #include "base/base.h"
 
-/* ---- reading ---- */
+/* ---- reading ---- (file.c, map.c) */
 /* The whole file in a malloc'ed block with a zero byte after its end (not counted in *size). Refused with MN_ERR_IO when
  * it is missing, is a directory or has more than `limit` bytes. Free with free(). Pipes can be read too. */
 mn_status mn_file_read(const char *path, size_t limit, char **data, size_t *size);
@@ -27,7 +27,7 @@ mn_status mn_map_open(const char *path, mn_map *map);
 mn_status mn_map_check(const mn_map *map); /* MN_OK on a zeroed map */
 void mn_map_close(mn_map *map);            /* safe on a zeroed or closed map */
 
-/* ---- writing: whole or not at all ------------------------------------------------------------------------------
+/* ---- writing: whole or not at all ---- (file_write.c)
  * Bytes go to an unnamed (or temporary) file in the directory of `path`; commit syncs it, renames it over `path` and syncs
  * the directory. Until commit returns MN_OK the previous file stays as it was, whatever happens to the process, the disk
  * or the machine. A symbolic link is replaced itself: what it points at stays as it is. What is not a regular file (nor a link
@@ -54,7 +54,7 @@ bool mn_file_is_temp(const char *name); /* is `name`, without directory, what su
 /* A second file with the same bytes; the file system may share the blocks, but neither file changes with the other. */
 mn_status mn_file_copy(const char *from, const char *to);
 
-/* ---- names and directories ---- */
+/* ---- names and directories ---- (path.c; what is there: file.c) */
 typedef struct mn_file_info {
   bool exists, is_dir, is_regular;
   uint64_t size;    /* bytes */
