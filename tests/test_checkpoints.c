@@ -87,6 +87,13 @@ static double run(const said *e, mn_session *s, int64_t first, int64_t piece) {
   return worst;
 }
 
+/* The reference computes with every place of a cache, and some of these have room for 131,072 tokens: here for 64, where no text is longer. (In
+ * f32 caches are as the settings have them, and other tests say that room changes nothing.) */
+static void with_little_room(mn_model *m) {
+  enum { ROOM = 64 };
+  (void)mn_bundle_limit(&(mn_bundle){.model = m}, ROOM); /* some have no more */
+}
+
 static void each_says_what_it_said_in(mn_dtype dtype, const char *backend, double most) {
   mn_backend *b = NULL;
   CHECK_OK(mn_backend_open(backend, 1, &b));
@@ -98,6 +105,7 @@ static void each_says_what_it_said_in(mn_dtype dtype, const char *backend, doubl
     char path[512];
     if (!open_said(decoders[i], "logits", &e)) continue;
     CHECK_OK(mn_checkpoint_model(folder(decoders[i], path), b, dtype, &m, &p));
+    if (m && dtype == MN_F64) with_little_room(m);
     if (m) CHECK_OK(mn_session_new(m, p, &(mn_session_config){.batch = e.B}, &s));
     const int64_t cuts[][2] = {{e.T, 1}, {1, 1}, {5, 7}, {7, 1}, {3, 16}};
     for (int k = 0; s && k < 5; k++) {
@@ -122,6 +130,7 @@ static float *logits_of(const said *e, const char *path, mn_backend *b, mn_dtype
   const int64_t row = e->B * e->V;
   float *all = malloc((size_t)(2 * e->T * row) * sizeof *all);
   CHECK_OK(mn_checkpoint_model(path, b, dtype, &m, p));
+  if (m && dtype == MN_F64) with_little_room(m);
   if (m) CHECK_OK(mn_session_new(m, *p, &(mn_session_config){.batch = e->B}, &s));
   for (int64_t t = 0; s && t < e->T; t++) {
     int32_t part[64];
