@@ -169,6 +169,84 @@ static void test_png(void) {
   CHECK(mn_png_parse("p.png", lie.data, lie.n, 0, &p) == MN_ERR_FORMAT && strstr(mn_message(), "cannot hold"), "%s", mn_message());
 }
 
+static void png_chunk(made *m, const char *type, const void *data, size_t n) {
+  uint8_t *to = m->data + m->n;
+  CHECK(m->n + 12 + n <= sizeof m->data, "room");
+  for (int i = 0; i < 4; i++) to[i] = (uint8_t)(n >> (24 - 8 * i));
+  memcpy(to + 4, type, 4);
+  if (n) memcpy(to + 8, data, n);
+  const uLong sum = crc32(0, to + 4, (uInt)n + 4);
+  for (int i = 0; i < 4; i++) to[8 + n + (size_t)i] = (uint8_t)(sum >> (24 - 8 * i));
+  m->n += 12 + n;
+}
+
+static uint8_t colour_at(int x, int y, int colours) { return (uint8_t)((3 * x + 5 * y + x * y) % colours); }
+
+/* A picture of a palette, 13 x 11, whose rows have filters in turn. Pixel (bad_x, bad_y) has the colour one behind the palette's last. */
+static void put_palette(made *m, int depth, bool interlaced, int colours, int bad_x, int bad_y) {
+  enum { W = 13, H = 11 };
+  static const int passes[8][4] = {{0, 0, 1, 1}, {0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8},
+                                   {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}};
+  uint8_t raw[2048] = {0}, packed[2048], palette[256 * 3];
+  size_t n = 0;
+  for (int i = interlaced; i < (interlaced ? 8 : 1); i++) {
+    const int *p = passes[i], w = (W - p[0] + p[2] - 1) / p[2];
+    const size_t bytes = (size_t)(w * depth + 7) / 8;
+    uint8_t row[2][1 + W] = {{0}};
+    for (int y = p[1], k = 0; y < H; y += p[3], k = !k) {
+      memset(row[k], 0, sizeof row[k]);
+      for (int x = 0; x < w; x++) {
+        const int at_x = p[0] + x * p[2], colour = at_x == bad_x && y == bad_y ? colours : colour_at(at_x, y, colours);
+        row[k][1 + x * depth / 8] |= (uint8_t)(colour << (8 - depth - x * depth % 8));
+      }
+      raw[n++] = (uint8_t)(y % 5);
+      for (size_t b = 1; b <= bytes; b++) {
+        const int left = b > 1 ? row[k][b - 1] : 0, up = row[!k][b], corner = b > 1 ? row[!k][b - 1] : 0, far = left + up - corner;
+        const int nearest = abs(far - left) <= abs(far - up) && abs(far - left) <= abs(far - corner) ? left
+                            : abs(far - up) <= abs(far - corner)                                     ? up
+                                                                                                     : corner;
+        const int taken[] = {0, left, up, (left + up) / 2, nearest};
+        raw[n++] = (uint8_t)(row[k][b] - taken[y % 5]);
+      }
+    }
+  }
+  uLongf length = sizeof packed;
+  CHECK(compress(packed, &length, raw, n) == Z_OK, "packed");
+  for (int i = 0; i < 3 * colours; i++) palette[i] = (uint8_t)(40 + i);
+  const uint8_t head[13] = {0, 0, 0, W, 0, 0, 0, H, (uint8_t)depth, 3, 0, 0, interlaced};
+  *m = (made){.data = "\x89PNG\r\n\x1a\n", .n = 8};
+  png_chunk(m, "IHDR", head, sizeof head);
+  png_chunk(m, "PLTE", palette, 3 * (size_t)colours);
+  png_chunk(m, "IDAT", packed, length / 2); /* in pieces, one of them empty */
+  png_chunk(m, "IDAT", NULL, 0);
+  png_chunk(m, "IDAT", packed + length / 2, length - length / 2);
+  png_chunk(m, "IEND", NULL, 0);
+}
+
+/* Every colour that the palette has is read as it is there; one behind it is no black. */
+static void test_png_palette(void) {
+  static const int depths[][2] = {{1, 1}, {2, 3}, {4, 11}, {8, 200}, {1, 2}, {8, 255}, {4, 16}};
+  mn_png p;
+  made m;
+  for (size_t i = 0; i < sizeof depths / sizeof *depths; i++)
+    for (int interlaced = 0; interlaced < 2; interlaced++) {
+      const int depth = depths[i][0], colours = depths[i][1];
+      put_palette(&m, depth, interlaced, colours, -1, -1);
+      CHECK_OK(mn_png_parse("p.png", m.data, m.n, 3, &p));
+      int wrong = 0;
+      for (int k = 0; p.data && k < 13 * 11; k++) wrong += p.data[3 * k] != (uint8_t)(40 + 3 * colour_at(k % 13, k / 13, colours));
+      CHECK(p.data && !wrong, "%d bits of %d colours: %d pixels are others", depth, colours, wrong);
+      mn_png_free(&p);
+      for (int bad = 0; bad < 13 * 11 && colours < 1 << depth; bad += 17) {
+        char row[64];
+        snprintf(row, sizeof row, "p.png: row %d has colour %d,", bad / 13 + 1, colours);
+        put_palette(&m, depth, interlaced, colours, bad % 13, bad / 13);
+        CHECK(mn_png_parse("p.png", m.data, m.n, 3, &p) == MN_ERR_FORMAT && strstr(mn_message(), row) && !p.data, "%d bits, %s %s", depth,
+              row, mn_message());
+      }
+    }
+}
+
 /* ---- WAV ---- */
 
 static size_t wav(uint8_t *out, int coding, int channels, int bits, const void *data, size_t bytes) {
@@ -243,6 +321,7 @@ int main(void) {
   RUN(test_csv_is_refused);
   RUN(test_idx);
   RUN(test_png);
+  RUN(test_png_palette);
   RUN(test_wav);
   RUN(test_wav_extensible);
   return test_end();

@@ -207,6 +207,51 @@ static void what_loses_nothing_is_read(void) {
     }
 }
 
+/* Tags as players and shops write them behind a file's end: the sound is all there. What only looks like one, is cut short, or stands behind
+ * them is refused, as is sound behind the end. */
+static void tags_behind_the_end_are_passed_over(void) {
+  static const char id3[] = "ID3\4\0\0\0\0\1\5", footed[] = "ID3\4\0\x10\0\0\0\3", broken[] = "ID3\4\0\0\0\0\xff\1";
+  static const char ape[] = "APETAGEX\xd0\7\0\0\x28\0\0\0\1\0\0\0\0\0\0\xa0\0\0\0\0\0\0\0\0";
+  enum { ID3 = 10, REST = 128 + 5, FOOTED = 3 + 10, APE = 32, APE_REST = 40, OLD = 128 };
+  static const struct {
+    const char *begin;
+    int n, zeros; /* of the tag: its first bytes, and how many follow */
+    const char *says;
+  } all[] = {{id3, ID3, REST, NULL},
+             {footed, ID3, FOOTED, NULL},
+             {ape, APE, APE_REST, NULL},
+             {"TAG", 3, OLD - 3, NULL},
+             {id3, ID3, REST - 1, "tag 'ID3'"},
+             {ape, APE, APE_REST - 1, "tag 'APE'"},
+             {"TAG", 3, OLD - 4, "tag 'TAG'"},
+             {"ID3\4\0\0\0\0", 8, 0, "tag 'ID3'"},
+             {"APETAGEX", 8, 0, "tag 'APE'"},
+             {id3, ID3, REST + 1, "no chunk"},
+             {id3, ID3, REST + 9, "no chunk"},
+             {broken, ID3, 128, "begins as a tag 'ID3' and is none"},
+             {"\1\2\3\4\5\6\7\10", 8, 40, "no chunk"},
+             {"LIST\4\0\0\0abcd", 12, 0, "'RIFF'"},
+             {"RIFF\4\0\0\0WAVE", 12, 0, "'RIFF'"}};
+  float got[400];
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    for (int known = 0; known < 2; known++)
+      for (size_t step = 1; step < 40; step += 12) {
+        mn_text file = {0};
+        wav_text(&file, 8000, 440, 20, 40);
+        mn_text_add_bytes(&file, all[i].begin, (size_t)all[i].n);
+        for (int k = 0; k < all[i].zeros; k++) mn_text_add_bytes(&file, "", 1);
+        const int64_t n = push_all(&file, known ? (int64_t)file.len : -1, step, got);
+        CHECK(all[i].says ? n < 0 && strstr(mn_message(), "s.wav: ") && strstr(mn_message(), all[i].says) : n == 20,
+              "%zu, known %d, by %zu: %lld samples: %s", i, known, step, (long long)n, mn_message());
+        if (!all[i].says && step == 1) { /* two of them, the last as old players have it */
+          mn_text_add_bytes(&file, "TAG", 3);
+          for (int k = 0; k < OLD - 3; k++) mn_text_add_bytes(&file, "", 1);
+          CHECK(push_all(&file, known ? (int64_t)file.len : -1, 7, got) == 20, "%zu and another: %s", i, mn_message());
+        }
+        mn_text_free(&file);
+      }
+}
+
 /* ---- files ---- */
 static int64_t read_all(const char *path, mn_frame_format format, const mn_features *f, int64_t C, float *to, int64_t most) {
   mn_frame_reader *r = NULL;
@@ -405,6 +450,7 @@ int main(void) {
   RUN(what_contradicts_itself);
   RUN(a_padding_byte_counts_or_does_not);
   RUN(what_loses_nothing_is_read);
+  RUN(tags_behind_the_end_are_passed_over);
   RUN(frames_are_those_of_the_training);
   RUN(pictures_are_those_of_the_training);
   RUN(what_cannot_be_read);

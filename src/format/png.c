@@ -72,6 +72,7 @@ mn_status mn_png_parse(const char *name, const void *data, size_t n, int channel
   else if ((format != CAIRO_FORMAT_RGB24 && format != CAIRO_FORMAT_ARGB32) || cairo_image_surface_get_width(s) != out->width ||
            cairo_image_surface_get_height(s) != out->height)
     status = mn_fail(MN_ERR_FORMAT, "%s: holds pixels that are not read (more than 8 bits a channel)", name);
+  if (status == MN_OK) status = mn_png_check_palette(name, data, n);
   if (status == MN_OK) {
     cairo_surface_flush(s);
     out->data = mn_alloc((size_t)(out->width * out->height * out->channels));

@@ -14,5 +14,7 @@ typedef struct mn_png {
 mn_status mn_png_read(const char *path, int channels, mn_png *out);
 mn_status mn_png_parse(const char *name, const void *bytes, size_t n, int channels, mn_png *out);
 void mn_png_free(mn_png *p);
+/* Of a picture of a palette, which could be decoded: MN_ERR_FORMAT names the row with a colour that the palette has not. */
+mn_status mn_png_check_palette(const char *name, const void *bytes, size_t n);
 
 #endif

@@ -63,7 +63,15 @@ static double sample(const layout *f, const uint8_t *p) {
 }
 
 /* ---- a stream of bytes ---- */
-enum { RIFF, HEAD, FORMAT, SOUND, OTHER }; /* what the next bytes are: the file's head, a chunk's, its content */
+enum {
+  RIFF,
+  HEAD,
+  FORMAT,
+  SOUND,
+  OTHER,
+  TAG,
+  TAG_REST
+}; /* what the next bytes are: the file's head, a chunk's, its content, tags behind all */
 enum { FORMAT_READ = 40 };
 struct mn_wav_stream {
   const char *name;
@@ -75,6 +83,7 @@ struct mn_wav_stream {
   int64_t riff;                 /* bytes behind the first 8, as the head says */
   int64_t chunk_at, size, left; /* of the chunk: its place, its size as it says, and what is still to come with padding */
   int64_t sound_at;             /* where the sound begins; 0: not known yet */
+  int64_t end;                  /* where tags begin, behind what the head counts; 0: there are none */
   bool endless;                 /* the sound goes on to the stream's end */
   layout f;
   float *samples;
@@ -106,8 +115,12 @@ static mn_status cut_short(const mn_wav_stream *w, int64_t there) {
 
 /* The head's size against the bytes that are there behind it: these, a padding byte that was not counted, one that was and is not there, or all
  * bytes of the file, as some programs count. */
+static bool fits(const mn_wav_stream *w, int64_t there) {
+  return there == w->riff || there == w->riff + (w->riff & 1) || there + 1 == w->riff || there + 8 == w->riff;
+}
+
 static mn_status check_size(const mn_wav_stream *w, int64_t there) {
-  if (there == w->riff || there == w->riff + (w->riff & 1) || there + 1 == w->riff || there + 8 == w->riff) return MN_OK;
+  if (fits(w, there)) return MN_OK;
   return mn_fail(MN_ERR_FORMAT,
                  "%s: its head 'RIFF' says that %lld bytes follow its size, but %lld do: the file is cut short, has something behind its "
                  "end, or its size is wrong; get the whole file again, or have it written anew",
@@ -147,7 +160,7 @@ static mn_status no_chunk(const mn_wav_stream *w, int64_t at, int64_t before) {
 static mn_status check_chunk(const mn_wav_stream *w) {
   const bool sound = !strcmp(w->id, "data");
   if (w->bytes >= 0 && w->size > w->bytes - w->at) return cut_short(w, w->bytes - w->at);
-  if (w->bytes >= 0 && sound) MN_TRY(check_size(w, w->bytes - 8));
+  if (w->bytes >= 0 && sound && w->bytes - 8 < w->riff) MN_TRY(check_size(w, w->bytes - 8)); /* what is more may be tags */
   if (w->at + w->size > w->riff + 8 && w->riff && w->riff != UINT32_MAX)
     return mn_fail(
         MN_ERR_FORMAT,
@@ -157,7 +170,53 @@ static mn_status check_chunk(const mn_wav_stream *w) {
   return MN_OK;
 }
 
+/* Bytes into `held` until there are `want`; true: there are. */
+static bool hold(mn_wav_stream *w, size_t want, const uint8_t **p, size_t *n) {
+  size_t k = want - w->n_held < *n ? want - w->n_held : *n;
+  memcpy(w->held + w->n_held, *p, k);
+  w->n_held += k;
+  w->at += (int64_t)k;
+  *p += k;
+  *n -= k;
+  return w->n_held == want;
+}
+
+/* ---- tags behind the end ---- */
+/* ID3v2: a head of 10 bytes with a size of 4 x 7 bits; ID3v1: 128 bytes; APEv2: a head of 32 bytes, whose size counts none of it. */
+enum { TAG_HEAD = 10, APE_SIZED = 16, APE_HEAD = 32, ID3_OLD = 128 };
+
+static bool is_tag(const uint8_t *p) { return !memcmp(p, "ID3", 3) || !memcmp(p, "TAG", 3) || !memcmp(p, "APETAGEX", 8); }
+
+/* With the 8 bytes in `held` tags begin, or another one: what the head counts has ended before them, and all sound is there. */
+static bool begin_tag(mn_wav_stream *w) {
+  if (!is_tag(w->held) || !(w->end || (w->sound_at && !w->endless && fits(w, w->at - 16)))) return false;
+  if (!w->end) w->end = w->at - 8;
+  w->chunk_at = w->at - 8;
+  w->what = TAG;
+  return true;
+}
+
+static mn_status push_tag(mn_wav_stream *w, const uint8_t **p, size_t *n) {
+  const bool ape = w->held[0] == 'A', old = w->held[0] == 'T';
+  const uint8_t *h = w->held;
+  if (!hold(w, ape ? APE_SIZED : TAG_HEAD, p, n)) return MN_OK;
+  if (!ape && !old && (h[3] == 0xff || h[4] == 0xff || ((h[6] | h[7] | h[8] | h[9]) & 0x80)))
+    return mn_fail(MN_ERR_FORMAT, "%s: what stands at byte %lld, behind its end, begins as a tag 'ID3' and is none; have it written anew",
+                   w->name, (long long)w->chunk_at);
+  w->left = ape   ? (int64_t)u32(h + 12) + APE_HEAD - APE_SIZED
+            : old ? ID3_OLD - TAG_HEAD
+                  : ((int64_t)h[6] << 21 | h[7] << 14 | h[8] << 7 | h[9]) + (h[5] & 0x10 ? TAG_HEAD : 0);
+  memcpy(w->id, w->held, 3);
+  w->id[3] = 0;
+  w->size = w->left;
+  w->n_held = 0;
+  w->what = w->left ? TAG_REST : HEAD;
+  return MN_OK;
+}
+
+/* ---- chunks ---- */
 static mn_status begin_chunk(mn_wav_stream *w) {
+  if (begin_tag(w)) return MN_OK;
   if (!is_name(w->held)) return *w->id ? no_chunk(w, w->at - 8, w->size) : mn_fail(MN_ERR_FORMAT, "%s: no chunk follows its head", w->name);
   memcpy(w->id, w->held, 4);
   w->chunk_at = w->at - 8;
@@ -173,17 +232,6 @@ static mn_status begin_chunk(mn_wav_stream *w) {
   if (sound) w->left = w->size;
   w->what = sound && w->size ? SOUND : !strcmp(w->id, "fmt ") ? FORMAT : w->left ? OTHER : HEAD;
   return MN_OK;
-}
-
-/* Bytes into `held` until there are `want`; true: there are. */
-static bool hold(mn_wav_stream *w, size_t want, const uint8_t **p, size_t *n) {
-  size_t k = want - w->n_held < *n ? want - w->n_held : *n;
-  memcpy(w->held + w->n_held, *p, k);
-  w->n_held += k;
-  w->at += (int64_t)k;
-  *p += k;
-  *n -= k;
-  return w->n_held == want;
 }
 
 static mn_status add_frame(mn_wav_stream *w, const uint8_t *p) {
@@ -255,7 +303,9 @@ mn_status mn_wav_stream_push(mn_wav_stream *w, const void *bytes, size_t n, cons
       MN_TRY(push_format(w, &p, &n));
     } else if (w->what == SOUND) {
       MN_TRY(push_sound(w, &p, &n));
-    } else if (w->what == OTHER) {
+    } else if (w->what == TAG) {
+      MN_TRY(push_tag(w, &p, &n));
+    } else if (w->what == OTHER || w->what == TAG_REST) {
       const size_t k = (size_t)w->left < n ? (size_t)w->left : n;
       w->left -= (int64_t)k, w->at += (int64_t)k, p += k, n -= k;
       if (!w->left) w->what = HEAD;
@@ -271,12 +321,15 @@ mn_status mn_wav_stream_end(const mn_wav_stream *w) {
   if (w->what == RIFF) return no_wave(w);
   if (w->what == FORMAT || (w->what == OTHER && !padding) || (w->what == SOUND && !w->endless))
     return cut_short(w, w->at - w->chunk_at - 8);
+  if (w->what == TAG || w->what == TAG_REST)
+    return mn_fail(MN_ERR_FORMAT, "%s: its tag '%.3s' at byte %lld, behind the sound, is cut short; get the whole file again", w->name,
+                   w->what == TAG ? (const char *)w->held : w->id, (long long)w->chunk_at);
   if (w->endless && w->n_held)
     return mn_fail(MN_ERR_FORMAT, "%s: its %lld bytes of sound end within a frame of %u; get the whole file again", w->name,
                    (long long)(w->at - w->sound_at), w->f.channels * w->f.bits / 8);
   if (w->n_held && w->sound_at) return no_chunk(w, w->at - (int64_t)w->n_held, w->size);
   if (!w->sound_at) return mn_fail(MN_ERR_FORMAT, "%s: has no chunk 'data'", w->name);
-  if (!w->endless) MN_TRY(check_size(w, w->at - 8));
+  if (!w->endless) MN_TRY(check_size(w, (w->end ? w->end : w->at) - 8));
   return w->count ? MN_OK : mn_fail(MN_ERR_FORMAT, "%s: holds no sound: its chunk 'data' has 0 bytes; leave it out", w->name);
 }
 

@@ -1,5 +1,6 @@
 /* wav.h - sound from RIFF WAVE files: linear PCM of 8, 16, 24 or 32 bits, or floats of 32 bits; several channels are averaged. A file has one
- * chunk 'fmt ' and behind it one 'data'; of others (LIST, fact, cue, bext) the sizes are looked at alone. */
+ * chunk 'fmt ' and behind it one 'data'; of others (LIST, fact, cue, bext) the sizes are looked at alone. Behind the file's end, as its head
+ * says it, tags may stand as players write them (ID3, TAG, APETAGEX); what else stands there is refused, as it may be sound. */
 #ifndef MN_WAV_H
 #define MN_WAV_H
 
