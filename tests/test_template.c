@@ -76,6 +76,11 @@ static void faults_name_template_line_and_reason(void) {
   FAULT("{{ '1e100' | int }}", MN_ERR_FORMAT, "64 bits");
   FAULT("{{ '99999999999999999999' | int }}", MN_ERR_FORMAT, "64 bits");
   FAULT("{{ ('9' * 99) | int }}", MN_ERR_FORMAT, "64 bits");
+  FAULT("{{ ('7' * 99 + '_0') | int(3, 0) }}", MN_ERR_FORMAT, "64 bits");
+  FAULT("{{ ('x' * 99) | int(3, 36) }}", MN_ERR_FORMAT, "64 bits");
+  FAULT("{{ ('9' * 99 + '.5') | int }}", MN_ERR_FORMAT, "64 bits");
+  FAULT("{{ 9000000000000000000 | round(-19) }}", MN_ERR_FORMAT, "64 bits");
+  FAULT("{{ 9223372036854775807 | round(-1) }}", MN_ERR_FORMAT, "64 bits");
   FAULT("{{ 1e999 | int }}", MN_ERR_FORMAT, "infinity");
   FAULT("{{ 'x' is sameas 'x' }}", MN_ERR_FORMAT, "'sameas' of a string", "==");
   FAULT("{{ 99999999999999999999 }}", MN_ERR_FORMAT, "64 bits");

@@ -1,7 +1,5 @@
 /* template_filters.c - the filters of templates: what stands behind |. */
 #define _GNU_SOURCE /* memmem, qsort_r */
-#include <ctype.h>
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,35 +147,10 @@ FILTER(filter_format) {
 }
 
 /* ---- numbers ---- */
-/* *wide: it is a number, but none that is held here. */
-static bool parse_number(const mn_tpl_string *s, int64_t base, bool real, mn_tpl_value *out, bool *wide) {
-  char text[80];
-  size_t n = 0;
-  size_t from = 0, to = s->n;
-  while (from < to && mn_tpl_is_space((unsigned char)s->data[from])) from++;
-  while (to > from && mn_tpl_is_space((unsigned char)s->data[to - 1])) to--;
-  if (to - from >= sizeof text) { /* of so many digits, or no number */
-    const bool letters = !real && (base == 0 || base > 10), begins = strchr("+-.0123456789", s->data[from]) != NULL;
-    *wide = begins || letters;
-    for (; from < to && *wide; from++)
-      *wide = letters ? isalnum((unsigned char)s->data[from]) || strchr("+-_", s->data[from])
-                      : strchr("0123456789+-._eE", s->data[from]) != NULL;
-    return false;
-  }
-  for (; from < to && n + 1 < sizeof text; from++) {
-    const bool between = n && from + 1 < to && text[n - 1] != '_' && s->data[from + 1] != '_';
-    if (s->data[from] == '_' && between) continue;
-    text[n++] = s->data[from];
-  }
-  text[n] = 0;
-  if (!n || from < to || strpbrk(text, " \t\n_") || (real && strpbrk(text, "xXpP()"))) return false;
-  char *end;
-  errno = 0;
-  if (real) *out = mn_tpl_real(strtod(text, &end));
-  else *out = mn_tpl_int(strtoll(text, &end, (int)base));
-  if (*end) return false;
-  if (!real && errno == ERANGE) *wide = true;
-  return !*wide;
+static bool read_real(mn_tpl_run *r, const mn_tpl_string *s, double *out) {
+  const mn_tpl_reading read = mn_tpl_read_real(s, out);
+  if (read == TPL_NO_MEMORY) mn_tpl_fail(r, "%s", mn_message());
+  return read == TPL_NUMBER;
 }
 
 static bool to_integer(double d, mn_tpl_value *out, bool *wide) {
@@ -190,25 +163,27 @@ static bool to_integer(double d, mn_tpl_value *out, bool *wide) {
 FILTER(filter_int) {
   (void)all;
   mn_tpl_value v;
+  int64_t i;
+  double d;
   const int64_t base = integer(r, arg[1], 10);
   if (base < 0 || base == 1 || base > 36) return mn_tpl_fail(r, "there are no digits to base %lld", (long long)base);
   if (self.kind == TPL_INT || self.kind == TPL_BOOL) return mn_tpl_int(self.kind == TPL_INT ? self.as.integer : self.as.boolean);
   bool wide = false;
   if (self.kind == TPL_FLOAT && isinf(self.as.real)) return mn_tpl_fail(r, "infinity is no integer");
   if (self.kind == TPL_FLOAT && to_integer(self.as.real, &v, &wide)) return v;
-  if (self.kind == TPL_STRING && parse_number(self.as.string, base, false, &v, &wide)) return v;
-  if (self.kind == TPL_STRING && !wide && parse_number(self.as.string, base, true, &v, &wide) && to_integer(v.as.real, &v, &wide)) return v;
+  const mn_tpl_reading read = self.kind == TPL_STRING ? mn_tpl_read_int(self.as.string, (int)base, &i) : TPL_NO_NUMBER;
+  if (read == TPL_NUMBER) return mn_tpl_int(i);
+  wide = wide || read == TPL_WIDE;
+  if (self.kind == TPL_STRING && !wide && read_real(r, self.as.string, &d) && to_integer(d, &v, &wide)) return v;
   if (wide) return mn_tpl_fail(r, "an integer of more than 64 bits");
   return arg[0] ? *arg[0] : mn_tpl_int(0);
 }
 
 FILTER(filter_float) {
-  (void)all, (void)r;
-  mn_tpl_value v;
+  (void)all;
+  double d;
   if (mn_tpl_is_number(self)) return mn_tpl_real(mn_tpl_number(self));
-  bool wide = false;
-  if (self.kind == TPL_STRING && parse_number(self.as.string, 10, true, &v, &wide)) return v;
-  if (wide) return mn_tpl_fail(r, "a number of more than 79 signs");
+  if (self.kind == TPL_STRING && read_real(r, self.as.string, &d)) return mn_tpl_real(d);
   return arg[0] ? *arg[0] : mn_tpl_real(0);
 }
 
@@ -220,18 +195,6 @@ FILTER(filter_abs) {
   return i < 0 ? mn_tpl_binary(r, TPL_SUB, mn_tpl_int(0), self) : mn_tpl_int(i);
 }
 
-/* Half to even, in decimal digits as Python counts them. */
-static double rounded(double d, int64_t digits) {
-  char text[512];
-  if (!isfinite(d) || digits > 300) return d;
-  if (digits < 0) {
-    const double unit = pow(10, (double)-digits);
-    return nearbyint(d / unit) * unit;
-  }
-  snprintf(text, sizeof text, "%.*f", (int)digits, d);
-  return strtod(text, NULL);
-}
-
 FILTER(filter_round) {
   (void)all;
   const int64_t digits = integer(r, arg[0], 0);
@@ -239,9 +202,13 @@ FILTER(filter_round) {
   if (!common && !up && !mn_tpl_is_text(*arg[1], "floor")) return mn_tpl_fail(r, "round goes by 'common', 'ceil' or 'floor'");
   if (!mn_tpl_is_number(self)) return mn_tpl_fail(r, "%s is not rounded", mn_tpl_type_name(self));
   const double d = mn_tpl_number(self), unit = pow(10, (double)digits);
-  if (!common) return mn_tpl_real((up ? ceil(d * unit) : floor(d * unit)) / unit);
-  if (self.kind != TPL_FLOAT) return digits >= 0 ? mn_tpl_int((int64_t)d) : mn_tpl_int((int64_t)rounded(d, digits));
-  return mn_tpl_real(rounded(d, digits));
+  const double rounded = common ? mn_tpl_round_real(d, digits) : up ? ceil(d * unit) / unit : floor(d * unit) / unit;
+  if (!common && self.kind != TPL_FLOAT && digits >= 0) return mn_tpl_real(d);
+  if (!common || self.kind == TPL_FLOAT)
+    return isfinite(rounded) || (common && !isfinite(d)) ? mn_tpl_real(rounded)
+                                                         : mn_tpl_fail(r, "the number is not rounded to %lld digits", (long long)digits);
+  int64_t i = self.kind == TPL_INT ? self.as.integer : self.as.boolean;
+  return mn_tpl_round_int(i, digits, &i) ? mn_tpl_int(i) : mn_tpl_fail(r, "an integer of more than 64 bits");
 }
 
 /* ---- any value ---- */

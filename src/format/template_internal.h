@@ -324,6 +324,18 @@ bool mn_tpl_remove(mn_tpl_run *r, mn_tpl_map *m, mn_tpl_value key);
 mn_tpl_value mn_tpl_map_value(mn_tpl_map *m);
 mn_tpl_value mn_tpl_import(mn_tpl_run *r, const mn_value *v);
 
+/* ---- numbers (template_number.c) ---- */
+typedef enum mn_tpl_reading {
+  TPL_NO_NUMBER,
+  TPL_NUMBER,
+  TPL_WIDE /* an integer that 64 bits do not hold */,
+  TPL_NO_MEMORY /* message set */
+} mn_tpl_reading;
+mn_tpl_reading mn_tpl_read_int(const mn_tpl_string *s, int base, int64_t *out); /* base 0: as it says itself */
+mn_tpl_reading mn_tpl_read_real(const mn_tpl_string *s, double *out);
+double mn_tpl_round_real(double d, int64_t digits);
+bool mn_tpl_round_int(int64_t i, int64_t digits, int64_t *out); /* false: 64 bits do not hold it */
+
 /* ---- asking ---- */
 const char *mn_tpl_type_name(mn_tpl_value v); /* "a string", "None" */
 bool mn_tpl_truth(mn_tpl_value v);

@@ -1,6 +1,5 @@
 /* template_lex.c - the signs of a template: its text, and between {{ }} and {% %} names, literals and operators. What white space around
  * a tag goes is decided here: all of it beside a minus, the line end behind a block, the spaces before a block that begins its line. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,14 +106,10 @@ static size_t digits(const lexer *x, size_t at) { /* with _ between them */
 }
 
 static mn_status add_number(lexer *x) {
-  char text[64];
-  size_t n = 0, at = x->at, end = digits(x, at);
-  int base = 10;
+  size_t at = x->at, end = digits(x, at);
   bool real = false;
   if (x->s[at] == '0' && at + 1 < x->n && strchr("xXbBoO", x->s[at + 1])) {
-    base = (x->s[at + 1] | 32) == 'x' ? 16 : (x->s[at + 1] | 32) == 'o' ? 8 : 2;
-    at += 2;
-    for (end = at; end < x->n && (is_name((unsigned char)x->s[end], false) && (unsigned char)x->s[end] < 0x80);) end++;
+    for (end = at + 2; end < x->n && (is_name((unsigned char)x->s[end], false) && (unsigned char)x->s[end] < 0x80);) end++;
   } else if (!(at > 0 && x->s[at - 1] == '.')) {
     if (end < x->n && x->s[end] == '.' && digit(x, end + 1)) real = true, end = digits(x, end + 1);
     const size_t e = end;
@@ -123,17 +118,12 @@ static mn_status add_number(lexer *x) {
       if (digit(x, e + sign)) real = true, end = digits(x, e + sign);
     }
   }
-  for (size_t i = at; i < end && n + 1 < sizeof text; i++)
-    if (x->s[i] != '_') text[n++] = x->s[i];
-  text[n] = 0;
   mn_tpl_sign *sign = add(x, real ? TPL_S_FLOAT : TPL_S_INT, NULL, 0);
   if (!sign) return MN_ERR_MEMORY;
-  char *stop = text;
-  errno = 0;
-  if (real) sign->real = strtod(text, &stop);
-  else sign->integer = strtoll(text, &stop, base);
-  if (stop == text || *stop || end - at >= sizeof text || (errno == ERANGE && !real))
-    return fault(x, "a number that is none, or has more than 64 bits");
+  const mn_tpl_string text = {x->s + at, end - at, -1, false};
+  const mn_tpl_reading read = real ? mn_tpl_read_real(&text, &sign->real) : mn_tpl_read_int(&text, 0, &sign->integer);
+  if (read == TPL_NO_MEMORY) return MN_ERR_MEMORY;
+  if (read != TPL_NUMBER) return fault(x, "a number that is none, or has more than 64 bits");
   x->at = end;
   return MN_OK;
 }

@@ -117,6 +117,12 @@ x  {#- gone -#}  y{# a\n comment #}\nz
 {{ {'b': 1, 'A': 3, 'c': 2} | dictsort }} {{ {'b': 1, 'A': 3, 'c': 2} | dictsort(true) }} {{ {'b': 1, 'A': 3, 'c': 2} | dictsort(false, 'value', reverse=true) }} {{ {'b': 1, 'A': 3} | dictsort(by='value') }}
 {{ ['a', 'B', 'b', 'A'] | unique | list }} {{ [1, 2, 1, 1.0] | unique | list }} {{ l | reverse | list }} {{ 'abc' | reverse }} {{ l | batch(2) | list }} {{ l | batch(2, 'x') | list }} {{ [1, 2, 3, 4, 5] | slice(2) | list }}
 {{ '42' | int }} {{ 'x' | int }} {{ 'x' | int(7) }} {{ '3.9' | int }} {{ 3.9 | int }} {{ 'ff' | int(0, 16) }} {{ '0x1f' | int(base=16) }} {{ n | int }} {{ '2.50' | float }} {{ 'z' | float }} {{ 3 | float }} {{ ' 12 ' | int }} {{ '1_0' | int }}
+{{ ('0' * 99 + '7') | int }} {{ ('0' * 99 + '2.5') | float }} {{ ('3.' + '3' * 200) | float }} {{ ('1' * 200 + 'e-190') | float }} {{ ('1' * 400) | float }} {{ ('0.' + '0' * 330 + '17e331') | float }} {{ ('1_' * 60 + 'x') | int(5) }} {{ ('0' * 90 + '9.9') | int }}
+{{ '0b101' | int(base=2) }} {{ '0o17' | int(base=8) }} {{ '0b101' | int(base=0) }} {{ '017' | int(3, 0) }} {{ '0x_ff' | int(base=16) }} {{ '_1' | int(4) }} {{ '1__0' | int(4) }} {{ '0x' | int(4, 16) }} {{ '00' | int(4, 0) }} {{ '0b1' | int(base=16) }} {{ '-0x1F' | int(base=0) }} {{ '+ 1' | int(4) }} {{ '- 1' | int(4) }}
+{{ '٣٤' | int }} {{ '१२.५' | float }} {{ '\u2003 12\u00a0' | int }} {{ '𝟙𝟚' | int }} {{ '²' | int(4) }} {{ '1_0.5_0e1_0' | float }} {{ '1_.5' | float(4) }} {{ '1._5' | float(4) }} {{ '.5' | float }} {{ '5.' | float }} {{ '.' | float(4) }} {{ '1e' | float(4) }} {{ '-Infinity' | float }} {{ 'nan(1)' | float(4) }} {{ '0x1p3' | float(4) }} {{ '１２' | int }}
+{{ 0b101 }} {{ 0o17 }} {{ 0xFF_ff }} {{ 1_000 }} {{ 00 }} {{ 0_0 }} {{ 3.14159265358979323846264338327950288419716939937510582097494459230781640628 }} {{ 1_0.2_5e1_0 }} {{ 0.000000000000000000000000000000000000000000000000000000000000000000000001 }}
+{{ 9007199254740993 | round }} {{ 9223372036854775807 | round(3) }} {{ 25 | round(-1) }} {{ 35 | round(-1) }} {{ -25 | round(-1) }} {{ -26 | round(-1) }} {{ 7 | round(-30) }} {{ 4999999999999999999 | round(-19) }} {{ 9007199254740993 | round(0, 'floor') }} {{ 1234 | round(-2, 'ceil') }} {{ true | round }} {{ 5000000000000000000 | round(-19) }}
+{{ 15.0 | round(-1) }} {{ 25.0 | round(-1) }} {{ 45.1 | round(-2) }} {{ 50.0 | round(-2) }} {{ 51.0 | round(-2) }} {{ -51.0 | round(-2) }} {{ 4.0 | round(-2) }} {{ 1e300 | round(-300) }} {{ 1e22 | round(-400) }} {{ 5e-324 | round(323) }} {{ 5e-324 | round(324) }} {{ 2.675 | round(2) }} {{ 0.5 | round }} {{ 1.5 | round }} {{ 123456.789 | round(2, 'ceil') }} {{ 6.0 | round(-1) }} {{ 5.0 | round(-1) }}
 {{ 2.5 | round }} {{ 3.5 | round }} {{ 2.567 | round(2) }} {{ 2.1 | round(0, 'ceil') }} {{ 2.19 | round(1, 'floor') }} {{ 42 | round }} {{ -5 | abs }} {{ b | abs }} {{ -2.5 | abs }} {{ 1234.5 | round(-2) }}
 {{ 'a\\nb\\n\\nc' | indent }}|{{ 'a\\nb' | indent(2, true) }}|{{ 'a\\n\\nb' | indent(1, blank=true) }}|{{ 'a\\nb' | indent('> ', first=true) }}|{{ 'a\\n' | indent }}|
 {{ 'a b c' | wordcount }} {{ 'x' | center(5) }}| {{ 'hello world foo' | truncate(11, leeway=0) }} {{ 'hello world foo' | truncate(11, true, leeway=0) }} {{ 'short' | truncate }} {{ '<a href="x">' | e }} {{ '<b>' | safe }} {{ '<'|safe + '<&' }} {{ 'x<' + '<y'|safe }} {{ m | attr('x') }}.
@@ -198,6 +204,13 @@ REFUSED = r"""
 {{ 'a'.split('') }}
 {{ -'x' }}
 {{ l[::0] }}
+{{ 1.5 | round(400, 'floor') }}
+{{ 1e300 | round(10, 'ceil') }}
+{{ 1.7976931348623157e308 | round(-307) }}
+{{ 012 }}
+{{ 0x }}
+{{ 0b12 }}
+{{ 1__0 }}
 {% break %}
 """
 
