@@ -315,7 +315,8 @@ static mn_status check_rest(const matching *x) {
 mn_status mn_arch_match(const mn_arch_def *a, const mn_checkpoint *c, const mn_model *m, const mn_params *p, mn_arch_piece *pieces) {
   matching x = {a, c, m, p, pieces, mn_calloc((size_t)mn_checkpoint_count(c) + 1, sizeof *x.known)};
   mn_status status = x.known ? MN_OK : MN_ERR_MEMORY;
-  for (int i = 0; i < p->n_all && status == MN_OK; i++) status = match_one(&x, i);
+  for (int i = 0; i < p->n_all && status == MN_OK; i++)
+    if ((status = mn_stop_check("opening a model")) == MN_OK) status = match_one(&x, i);
   if (status == MN_OK) status = check_rest(&x);
   free(x.known);
   return status;

@@ -49,6 +49,8 @@ mn_status mn_checkpoint_form_at(const char *path, mn_checkpoint_form *out) {
 }
 
 /* ---- opening ---- */
+enum { LOOK_EVERY = 1 << 10 };
+
 mn_status mn_checkpoint_add(mn_checkpoint *c, const mn_checkpoint_tensor *t) {
   char shown[MN_PRINTABLE];
   if (mn_table_find(&c->at, t->name, -1) >= 0)
@@ -62,6 +64,7 @@ mn_status mn_checkpoint_add(mn_checkpoint *c, const mn_checkpoint_tensor *t) {
     c->tensors = more;
     c->room = room;
   }
+  if (c->n % LOOK_EVERY == 0) MN_TRY(mn_stop_check("opening a model"));
   c->tensors[c->n] = *t;
   return mn_table_put(&c->at, t->name, c->n++);
 }

@@ -269,7 +269,8 @@ mn_status mn_arch_fill(const mn_arch_def *a, mn_checkpoint *c, const mn_model *m
   mn_arch_piece *pieces = mn_calloc((size_t)p->n_all + 1, sizeof *pieces);
   bool any = false;
   mn_status status = pieces ? mn_arch_match(a, c, m, p, pieces) : MN_ERR_MEMORY;
-  for (int i = 0; i < p->n_all && status == MN_OK; i++) status = take_place(p, i, &pieces[i]);
+  for (int i = 0; i < p->n_all && status == MN_OK; i++)
+    if ((status = mn_stop_check("opening a model")) == MN_OK) status = take_place(p, i, &pieces[i]);
   if (status == MN_OK) status = fill_all(p, pieces);
   if (status == MN_OK) status = mn_checkpoint_intact(c); /* what was read is what was opened */
   for (int i = 0; i < p->n_all && p->digests && status == MN_OK; i++)

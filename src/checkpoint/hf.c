@@ -71,8 +71,10 @@ static mn_status check_index(const mn_checkpoint *c, const mn_value *map) {
                            t->file);
   }
   if ((size_t)c->n == map->count) return MN_OK;
+  mn_table said = {.arena = c->arena, .names = true};
+  for (size_t i = 0; i < map->count; i++) MN_TRY(mn_table_put(&said, map->as.entries[i].key, 0));
   for (int i = 0; i < c->n; i++)
-    if (!mn_value_get(map, c->tensors[i].name))
+    if (mn_table_find(&said, c->tensors[i].name, -1) < 0)
       return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' is not in the index; the shards are not all of one model", c->tensors[i].file,
                      mn_printable(c->tensors[i].name, shown));
   return MN_OK;
@@ -81,6 +83,7 @@ static mn_status check_index(const mn_checkpoint *c, const mn_value *map) {
 static mn_status open_index(mn_checkpoint *c, const char *path) {
   const mn_value *root;
   const char *names[MOST_SHARDS];
+  mn_table known = {.arena = c->arena, .names = true};
   int n = 0;
   MN_TRY(mn_json_read(c->arena, path, &root));
   const mn_value *map = mn_value_get(root, "weight_map");
@@ -88,10 +91,9 @@ static mn_status open_index(mn_checkpoint *c, const char *path) {
     return mn_fail(MN_ERR_FORMAT, "%s: must have the map 'weight_map', from tensors to files", path);
   for (size_t i = 0; i < map->count; i++) {
     const mn_value *v = map->as.entries[i].value;
-    int k = 0;
     MN_TRY(check_name(v));
-    while (k < n && strcmp(names[k], v->as.text) != 0) k++;
-    if (k < n) continue;
+    if (mn_table_find(&known, v->as.text, -1) >= 0) continue;
+    MN_TRY(mn_table_put(&known, v->as.text, n));
     if (n == MOST_SHARDS) return mn_value_fail(v, "more than %d files", MOST_SHARDS);
     names[n++] = v->as.text;
   }

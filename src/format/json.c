@@ -3,14 +3,14 @@
 #include "format/json.h"
 
 #include "base/file.h"
+#include "format/json_load.h"
 #include "format/seal.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { JSON_FILE_LIMIT = 8 << 20 };
+enum { JSON_FILE_LIMIT = 8 << 20, LOOK_EVERY = 1 << 12 };
 
 typedef struct walk {
   mn_arena *arena;
@@ -18,6 +18,7 @@ typedef struct walk {
   const char *at, *end;
   int line;
   const char *line_start;
+  unsigned values; /* so many were there */
 } walk;
 
 /* To the next byte that begins a value or a key, or closes a list or map. */
@@ -96,6 +97,7 @@ static mn_status convert(walk *w, json_t *j, const char *path, int depth, const 
   skip_between(w);
   mn_value *v = mn_arena_alloc(w->arena, sizeof *v);
   if (!v) return MN_ERR_MEMORY;
+  if (++w->values % LOOK_EVERY == 0) MN_TRY(mn_stop_check("reading JSON"));
   *v = (mn_value){.file = w->file, .line = w->line, .column = (int)(w->at - w->line_start) + 1, .path = path};
   *out = v;
   if (depth > MN_VALUE_DEPTH) return mn_fail(MN_ERR_FORMAT, "%s:%d: values are nested more than %d deep", w->file, w->line, MN_VALUE_DEPTH);
@@ -132,15 +134,17 @@ static mn_status convert(walk *w, json_t *j, const char *path, int depth, const 
 mn_status mn_json_parse(mn_arena *arena, const char *file, const char *text, size_t n, const mn_value **out) {
   *out = NULL;
   json_error_t error;
-  json_t *j = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-  if (!j) {
+  json_t *j;
+  const mn_status read = mn_json_load(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &j, &error);
+  if (read == MN_ERR_CANCELLED) return read;
+  if (read != MN_OK) {
     char what[MN_PRINTABLE];
     if (json_error_code(&error) == json_error_null_character)
       return mn_fail(MN_ERR_FORMAT, "%s:%d: a text with the character \\u0000, which none may have (column %d)", file, error.line,
                      error.column);
     return mn_fail(MN_ERR_FORMAT, "%s:%d: not valid JSON: %s (column %d)", file, error.line, mn_printable(error.text, what), error.column);
   }
-  walk w = {arena, mn_arena_strdup(arena, file), text, text + n, 1, text};
+  walk w = {arena, mn_arena_strdup(arena, file), text, text + n, 1, text, 0};
   mn_status status = w.file ? convert(&w, j, "", 0, out) : MN_ERR_MEMORY;
   json_decref(j);
   if (status != MN_OK) *out = NULL;

@@ -6,9 +6,9 @@
 #include "base/file.h"
 #include "base/nearest.h"
 #include "base/text.h"
+#include "format/json_load.h"
 #include "format/safetensors_sums.h"
 
-#include <jansson.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +18,7 @@
 #endif
 
 enum { HEADER_LIMIT = 100000000 }; /* as in the reference implementation */
+enum { LOOK_EVERY = 1 << 10 };     /* tensors, until the stop flag is looked at */
 
 #define DAMAGED "the file is damaged or cut short; copy or download it again"
 
@@ -305,6 +306,7 @@ static mn_status read_entries(mn_st *st, json_t *header, entry *entries) {
   json_t *value;
   json_object_foreach(header, key, value) {
     if (strcmp(key, "__metadata__") != 0) {
+      if (st->count % LOOK_EVERY == 0) MN_TRY(mn_stop_check("reading a file of tensors"));
       MN_TRY(read_entry(st, key, value, &entries[st->count]));
       st->count++;
     }
@@ -341,9 +343,11 @@ static mn_status read_header(mn_st *st, const uint8_t *data, size_t n) {
   if (!outline_fits(text, size))
     return mn_fail(MN_ERR_FORMAT, "%s: the header is not a map of tensors with dtype, shape and data_offsets", st->path);
   json_error_t error;
-  json_t *header = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+  json_t *header;
+  const mn_status read = mn_json_load(text, size, JSON_REJECT_DUPLICATES, &header, &error);
   char shown[MN_PRINTABLE];
-  if (!header)
+  if (read == MN_ERR_CANCELLED) return read;
+  if (read != MN_OK)
     return mn_fail(MN_ERR_FORMAT, "%s: the header is not valid JSON: %s (byte %d)", st->path, mn_printable(error.text, shown),
                    error.position);
   json_t *meta = json_object_get(header, "__metadata__");

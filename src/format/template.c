@@ -83,6 +83,7 @@ void *mn_tpl_alloc(mn_tpl_run *r, size_t n) {
     mn_tpl_fail(r, "the template makes values of more than %zu bytes", r->limits.memory);
     return NULL;
   }
+  if (!mn_tpl_goes_on(r, &r->made)) return NULL;
   void *p = mn_arena_alloc(r->arena, n);
   if (!p) r->status = MN_ERR_MEMORY;
   return p;
@@ -105,6 +106,11 @@ bool mn_tpl_read(mn_tpl_run *r, size_t n) {
   const size_t steps = n / BYTES_OF_A_STEP, rest = r->read + n % BYTES_OF_A_STEP;
   r->read = rest % BYTES_OF_A_STEP;
   return mn_tpl_step(r, (int64_t)(steps + rest / BYTES_OF_A_STEP));
+}
+
+bool mn_tpl_look(mn_tpl_run *r) {
+  if (r->status == MN_OK) r->status = mn_stop_check("rendering a template");
+  return r->status == MN_OK;
 }
 
 bool mn_tpl_enter(mn_tpl_run *r) {

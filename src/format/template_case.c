@@ -253,9 +253,9 @@ static void add_folded(int32_t c, mn_text *out) {
   for (utf8proc_ssize_t i = 0; i < n && n <= 8; i++) mn_tpl_add_char(out, to[i]);
 }
 
-void mn_tpl_add_cased(const mn_tpl_string *s, mn_tpl_case how, mn_text *out) {
+void mn_tpl_add_cased(mn_tpl_run *r, const mn_tpl_string *s, mn_tpl_case how, mn_text *out) {
   bool begins = true; /* a word, or the string */
-  for (size_t at = 0, begin; at < s->n;) {
+  for (size_t at = 0, begin, passed = 0; at < s->n && mn_tpl_goes_on(r, &passed);) {
     begin = at;
     const int32_t c = mn_tpl_next(s, &at);
     if (how == TPL_UPPER || (how == TPL_SWAPPED && mn_tpl_is_lower(c))) add_upper(c, out);

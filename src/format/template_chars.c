@@ -44,7 +44,7 @@ mn_tpl_value mn_tpl_safe(mn_tpl_run *r, const mn_tpl_string *s) {
 
 mn_tpl_value mn_tpl_escaped(mn_tpl_run *r, const mn_tpl_string *s) {
   mn_text out = {0};
-  for (size_t i = 0; i < s->n; i++) {
+  for (size_t i = 0, passed = 0; i < s->n && mn_tpl_goes_on(r, &passed); i++) {
     const char c = s->data[i];
     const char *as = s->safe     ? NULL
                      : c == '&'  ? "&amp;"
@@ -85,7 +85,7 @@ bool mn_tpl_is_printable(int32_t c) {
 
 mn_tpl_value mn_tpl_cased(mn_tpl_run *r, const mn_tpl_string *s, mn_tpl_case how) {
   mn_text out = {0};
-  if (r->status == MN_OK) mn_tpl_add_cased(s, how, &out);
+  if (r->status == MN_OK) mn_tpl_add_cased(r, s, how, &out);
   return like(mn_tpl_take(r, &out), s);
 }
 
@@ -97,11 +97,11 @@ static bool is_of(const mn_tpl_string *chars, int32_t c) {
 }
 
 mn_tpl_value mn_tpl_strip(mn_tpl_run *r, const mn_tpl_string *s, const mn_tpl_string *chars, int sides) {
-  size_t from = 0, to = s->n;
+  size_t from = 0, to = s->n, passed = 0;
   if (!mn_tpl_step(r, (int64_t)((chars ? chars->n : 0) * s->n / 64))) return mn_tpl_undefined();
-  for (size_t at = 0; (sides & 1) && at < s->n; from = at)
+  for (size_t at = 0; (sides & 1) && at < s->n && mn_tpl_goes_on(r, &passed); from = at)
     if (!is_of(chars, mn_tpl_next(s, &at))) break;
-  while ((sides & 2) && to > from) {
+  while ((sides & 2) && to > from && mn_tpl_goes_on(r, &passed)) {
     size_t begin = to - 1, at;
     while (begin > from && ((unsigned char)s->data[begin] & 0xC0) == 0x80) begin--;
     at = begin;
@@ -115,8 +115,8 @@ mn_tpl_value mn_tpl_strip(mn_tpl_run *r, const mn_tpl_string *s, const mn_tpl_st
 mn_tpl_value mn_tpl_replace(mn_tpl_run *r, const mn_tpl_string *s, const mn_tpl_string *from, const mn_tpl_string *to, int64_t most) {
   mn_text out = {0};
   size_t at = 0;
-  for (; most != 0; most -= most > 0) {
-    if (r->status != MN_OK || out.len > r->limits.memory) break;
+  for (size_t passed = 0; most != 0; most -= most > 0) {
+    if (!mn_tpl_goes_on(r, &passed) || out.len > r->limits.memory) break;
     if (!from->n) {
       const size_t begin = at;
       mn_text_add_bytes(&out, to->data, to->n);
@@ -137,10 +137,10 @@ mn_tpl_value mn_tpl_replace(mn_tpl_run *r, const mn_tpl_string *s, const mn_tpl_
 
 mn_tpl_list *mn_tpl_lines(mn_tpl_run *r, const mn_tpl_string *s, bool keep_ends) {
   mn_tpl_list *lines = mn_tpl_new_list(r, 0, TPL_PLAIN);
-  for (size_t at = 0, begin = 0; at < s->n && r->status == MN_OK; begin = at) {
+  for (size_t at = 0, begin = 0, passed = 0; at < s->n && r->status == MN_OK; begin = at) {
     size_t end = at;
     int32_t c = 0;
-    while (at < s->n && !mn_tpl_is_line_end(c = mn_tpl_next(s, &at))) end = at;
+    while (at < s->n && mn_tpl_goes_on(r, &passed) && !mn_tpl_is_line_end(c = mn_tpl_next(s, &at))) end = at;
     if (!mn_tpl_is_line_end(c)) end = at; /* the last has none */
     if (c == '\r' && at < s->n && s->data[at] == '\n') at++;
     mn_tpl_push(r, lines, mn_tpl_string_of(r, s->data + begin, (keep_ends ? at : end) - begin));

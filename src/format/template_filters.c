@@ -54,16 +54,16 @@ FILTER(filter_title) {
   UNUSED;
   const mn_tpl_string *s = text_of(r, self);
   mn_text out = {0};
-  for (size_t at = 0; at < s->n;) {
+  for (size_t at = 0, passed = 0; at < s->n && mn_tpl_goes_on(r, &passed);) {
     size_t first = at, second, end;
     if (begins_word(s, at)) {
       mn_tpl_add_char(&out, mn_tpl_next(s, &at));
       continue;
     }
     mn_tpl_next(s, &at);
-    for (second = end = at; end < s->n && !begins_word(s, end);) mn_tpl_next(s, &end);
-    mn_tpl_add_cased(&(mn_tpl_string){s->data + first, second - first, -1, false}, TPL_UPPER, &out);
-    mn_tpl_add_cased(&(mn_tpl_string){s->data + second, end - second, -1, false}, TPL_LOWER, &out);
+    for (second = end = at; end < s->n && mn_tpl_goes_on(r, &passed) && !begins_word(s, end);) mn_tpl_next(s, &end);
+    mn_tpl_add_cased(r, &(mn_tpl_string){s->data + first, second - first, -1, false}, TPL_UPPER, &out);
+    mn_tpl_add_cased(r, &(mn_tpl_string){s->data + second, end - second, -1, false}, TPL_LOWER, &out);
     at = end;
   }
   return mn_tpl_take(r, &out);
@@ -126,10 +126,11 @@ FILTER(filter_wordcount) {
   UNUSED;
   const mn_tpl_string *s = text_of(r, self);
   int64_t n = 0;
-  for (size_t at = 0; at < s->n;) { /* runs of letters, digits and _ */
+  for (size_t at = 0, passed = 0; at < s->n && r->status == MN_OK;) { /* runs of letters, digits and _ */
     int32_t c = 0;
     bool word = false;
-    while (at < s->n && (mn_tpl_is_letter(c = mn_tpl_next(s, &at)) || mn_tpl_is_numeric(c) || c == '_')) word = true;
+    while (at < s->n && mn_tpl_goes_on(r, &passed) && (mn_tpl_is_letter(c = mn_tpl_next(s, &at)) || mn_tpl_is_numeric(c) || c == '_'))
+      word = true;
     n += word;
   }
   return mn_tpl_int(n);
@@ -148,8 +149,9 @@ FILTER(filter_format) {
 
 /* ---- numbers ---- */
 static bool read_real(mn_tpl_run *r, const mn_tpl_string *s, double *out) {
-  const mn_tpl_reading read = mn_tpl_read_real(s, out);
-  if (read == TPL_NO_MEMORY) mn_tpl_fail(r, "%s", mn_message());
+  mn_tpl_reading read;
+  const mn_status status = mn_tpl_read_real(s, &read, out);
+  if (status != MN_OK && r->status == MN_OK) r->status = status;
   return read == TPL_NUMBER;
 }
 
@@ -171,7 +173,8 @@ FILTER(filter_int) {
   bool wide = false;
   if (self.kind == TPL_FLOAT && isinf(self.as.real)) return mn_tpl_fail(r, "infinity is no integer");
   if (self.kind == TPL_FLOAT && to_integer(self.as.real, &v, &wide)) return v;
-  const mn_tpl_reading read = self.kind == TPL_STRING ? mn_tpl_read_int(self.as.string, (int)base, &i) : TPL_NO_NUMBER;
+  mn_tpl_reading read = TPL_NO_NUMBER;
+  if (self.kind == TPL_STRING) r->status = mn_tpl_read_int(self.as.string, (int)base, &read, &i);
   if (read == TPL_NUMBER) return mn_tpl_int(i);
   wide = wide || read == TPL_WIDE;
   if (self.kind == TPL_STRING && !wide && read_real(r, self.as.string, &d) && to_integer(d, &v, &wide)) return v;
@@ -284,6 +287,7 @@ FILTER(filter_items) {
 
 FILTER(filter_first) {
   UNUSED;
+  if (self.kind == TPL_STRING && self.as.string->n) return mn_tpl_subscript(r, self, mn_tpl_int(0));
   const mn_tpl_list *l = mn_tpl_items(r, self);
   mn_tpl_value none = mn_tpl_undefined();
   none.as.missing = "the first item of nothing";
@@ -291,6 +295,7 @@ FILTER(filter_first) {
 }
 FILTER(filter_last) {
   UNUSED;
+  if (self.kind == TPL_STRING && self.as.string->n) return mn_tpl_subscript(r, self, mn_tpl_int(-1));
   const mn_tpl_list *l = mn_tpl_items(r, self);
   mn_tpl_value none = mn_tpl_undefined();
   none.as.missing = "the last item of nothing";

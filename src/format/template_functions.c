@@ -77,7 +77,7 @@ static bool has_case(mn_tpl_run *r, mn_tpl_value v, bool upper) {
   v = mn_tpl_str(r, v);
   bool any = false;
   if (r->status != MN_OK || !mn_tpl_read(r, v.as.string->n)) return false;
-  for (size_t at = 0; at < v.as.string->n;) {
+  for (size_t at = 0, passed = 0; at < v.as.string->n && mn_tpl_goes_on(r, &passed);) {
     const int32_t c = mn_tpl_next(v.as.string, &at);
     if (mn_tpl_is_title(c) || (upper ? mn_tpl_is_lower(c) : mn_tpl_is_upper(c))) return false;
     any = any || (upper ? mn_tpl_is_upper(c) : mn_tpl_is_lower(c));

@@ -280,6 +280,7 @@ struct mn_tpl_run {
   int line, depth, loops;
   int64_t steps;
   size_t read; /* bytes that are no whole step yet */
+  size_t made; /* values */
   mn_tpl_scope *scope;
   mn_text out; /* what is captured stands behind what is written */
   enum { TPL_ON, TPL_BREAK, TPL_CONTINUE } flow;
@@ -292,6 +293,10 @@ bool mn_tpl_step(mn_tpl_run *r, int64_t n);  /* false: a fault, now or earlier *
 /* n bytes of a value are looked through: 64 are a step. Whoever reads a text, for a comparison, a search, a hash, says so here, and before
  * he does; filters and methods are charged for what they are given where they are called. What makes a value is bounded by memory. */
 bool mn_tpl_read(mn_tpl_run *r, size_t n);
+/* In a long pass, for each character: now and then the stop flag is looked at. false: a fault, now or earlier. */
+enum { TPL_LOOK_EVERY = 1 << 16 };
+bool mn_tpl_look(mn_tpl_run *r);
+static inline bool mn_tpl_goes_on(mn_tpl_run *r, size_t *passed) { return ++*passed % TPL_LOOK_EVERY || mn_tpl_look(r); }
 bool mn_tpl_enter(mn_tpl_run *r); /* one level deeper; false: too deep */
 void mn_tpl_leave(mn_tpl_run *r);
 
@@ -325,14 +330,9 @@ mn_tpl_value mn_tpl_map_value(mn_tpl_map *m);
 mn_tpl_value mn_tpl_import(mn_tpl_run *r, const mn_value *v);
 
 /* ---- numbers (template_number.c) ---- */
-typedef enum mn_tpl_reading {
-  TPL_NO_NUMBER,
-  TPL_NUMBER,
-  TPL_WIDE /* an integer that 64 bits do not hold */,
-  TPL_NO_MEMORY /* message set */
-} mn_tpl_reading;
-mn_tpl_reading mn_tpl_read_int(const mn_tpl_string *s, int base, int64_t *out); /* base 0: as it says itself */
-mn_tpl_reading mn_tpl_read_real(const mn_tpl_string *s, double *out);
+typedef enum mn_tpl_reading { TPL_NO_NUMBER, TPL_NUMBER, TPL_WIDE /* an integer that 64 bits do not hold */ } mn_tpl_reading;
+mn_status mn_tpl_read_int(const mn_tpl_string *s, int base, mn_tpl_reading *got, int64_t *out); /* base 0: as it says itself */
+mn_status mn_tpl_read_real(const mn_tpl_string *s, mn_tpl_reading *got, double *out);
 double mn_tpl_round_real(double d, int64_t digits);
 bool mn_tpl_round_int(int64_t i, int64_t digits, int64_t *out); /* false: 64 bits do not hold it */
 
@@ -379,7 +379,7 @@ bool mn_tpl_is_printable(int32_t c);
 bool mn_tpl_is_line_end(int32_t c);
 typedef enum mn_tpl_case { TPL_LOWER, TPL_UPPER, TPL_CAPITAL, TPL_TITLE, TPL_SWAPPED, TPL_FOLDED } mn_tpl_case;
 mn_tpl_value mn_tpl_cased(mn_tpl_run *r, const mn_tpl_string *s, mn_tpl_case how);
-void mn_tpl_add_cased(const mn_tpl_string *s, mn_tpl_case how, mn_text *out); /* template_case.c */
+void mn_tpl_add_cased(mn_tpl_run *r, const mn_tpl_string *s, mn_tpl_case how, mn_text *out); /* template_case.c */
 bool mn_tpl_is_letter(int32_t c);
 bool mn_tpl_is_decimal(int32_t c); /* what int() reads; a digit: the superscripts, too; numeric: whatever has a value */
 bool mn_tpl_is_digit(int32_t c);

@@ -121,8 +121,8 @@ static mn_status add_number(lexer *x) {
   mn_tpl_sign *sign = add(x, real ? TPL_S_FLOAT : TPL_S_INT, NULL, 0);
   if (!sign) return MN_ERR_MEMORY;
   const mn_tpl_string text = {x->s + at, end - at, -1, false};
-  const mn_tpl_reading read = real ? mn_tpl_read_real(&text, &sign->real) : mn_tpl_read_int(&text, 0, &sign->integer);
-  if (read == TPL_NO_MEMORY) return MN_ERR_MEMORY;
+  mn_tpl_reading read;
+  MN_TRY(real ? mn_tpl_read_real(&text, &read, &sign->real) : mn_tpl_read_int(&text, 0, &read, &sign->integer));
   if (read != TPL_NUMBER) return fault(x, "a number that is none, or has more than 64 bits");
   x->at = end;
   return MN_OK;

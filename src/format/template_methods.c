@@ -133,16 +133,16 @@ static bool cut(mn_tpl_run *r, mn_tpl_list *l, const char *s, size_t n) { return
 
 /* By white space; most < 0: everywhere. Behind the last cut the rest stands as it is. */
 static void split_words(mn_tpl_run *r, const mn_tpl_string *s, int64_t most, mn_tpl_list *l) {
-  size_t at = 0;
+  size_t at = 0, passed = 0;
   for (;;) {
     size_t begin = at, end;
-    while (at < s->n && mn_tpl_is_space(mn_tpl_next(s, &at))) begin = at;
+    while (at < s->n && mn_tpl_goes_on(r, &passed) && mn_tpl_is_space(mn_tpl_next(s, &at))) begin = at;
     if (begin >= s->n || r->status != MN_OK) return;
     if (most-- == 0) {
       cut(r, l, s->data + begin, s->n - begin);
       return;
     }
-    for (at = end = begin; at < s->n && !mn_tpl_is_space(mn_tpl_next(s, &at));) end = at;
+    for (at = end = begin; at < s->n && mn_tpl_goes_on(r, &passed) && !mn_tpl_is_space(mn_tpl_next(s, &at));) end = at;
     cut(r, l, s->data + begin, end - begin);
   }
 }
@@ -252,18 +252,18 @@ METHOD(string_ljust) { return (void)all, padded(r, self, arg, -1); }
 METHOD(string_rjust) { return (void)all, padded(r, self, arg, 1); }
 METHOD(string_zfill) { return (void)all, padded(r, self, arg, 0); }
 
-static bool all_are(const mn_tpl_string *s, bool (*is)(int32_t)) {
-  for (size_t at = 0; at < s->n;)
+static bool all_are(mn_tpl_run *r, const mn_tpl_string *s, bool (*is)(int32_t)) {
+  for (size_t at = 0, passed = 0; at < s->n && mn_tpl_goes_on(r, &passed);)
     if (!is(mn_tpl_next(s, &at))) return false;
   return s->n > 0;
 }
 static bool letter_or_digit(int32_t c) { return mn_tpl_is_letter(c) || mn_tpl_is_numeric(c); }
-METHOD(string_isalpha) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, mn_tpl_is_letter)); }
-METHOD(string_isdecimal) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, mn_tpl_is_decimal)); }
-METHOD(string_isnumeric) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, mn_tpl_is_numeric)); }
-METHOD(string_isdigit) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, mn_tpl_is_digit)); }
-METHOD(string_isalnum) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, letter_or_digit)); }
-METHOD(string_isspace) { return UNUSED, (void)r, mn_tpl_bool(all_are(self.as.string, mn_tpl_is_space)); }
+METHOD(string_isalpha) { return UNUSED, mn_tpl_bool(all_are(r, self.as.string, mn_tpl_is_letter)); }
+METHOD(string_isdecimal) { return UNUSED, mn_tpl_bool(all_are(r, self.as.string, mn_tpl_is_decimal)); }
+METHOD(string_isnumeric) { return UNUSED, mn_tpl_bool(all_are(r, self.as.string, mn_tpl_is_numeric)); }
+METHOD(string_isdigit) { return UNUSED, mn_tpl_bool(all_are(r, self.as.string, mn_tpl_is_digit)); }
+METHOD(string_isalnum) { return UNUSED, mn_tpl_bool(all_are(r, self.as.string, letter_or_digit)); }
+METHOD(string_isspace) { return UNUSED, mn_tpl_bool(all_are(r, self.as.string, mn_tpl_is_space)); }
 METHOD(string_isupper) {
   const mn_tpl_args none = {0};
   return UNUSED, mn_tpl_apply(r, mn_tpl_test("upper"), "test", self, &none);

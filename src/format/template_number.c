@@ -16,21 +16,24 @@ static int worth(int32_t c) {
   return (c - first) % 10;
 }
 
-/* Without white space at its ends, digits of other scripts as ours, and a zero byte behind it. False: a letter that no number has. */
-static bool plain(const mn_tpl_string *s, mn_text *out) {
-  size_t at = 0, end = 0;
+/* Without white space at its ends, digits of other scripts as ours, and a zero byte behind it. !*is: it has a letter that no number has. */
+static mn_status plain(const mn_tpl_string *s, mn_text *out, bool *is) {
+  size_t at = 0, end = 0, passed = 0;
+  *is = false;
   for (bool begun = false; at < s->n;) {
     const int32_t c = mn_tpl_next(s, &at);
     const bool space = mn_tpl_is_space(c);
+    if (++passed % TPL_LOOK_EVERY == 0) MN_TRY(mn_stop_check("rendering a template"));
     if (space && !begun) continue;
     begun = true;
     if (space) mn_text_add_bytes(out, " ", 1);
     else if (c > 0 && c < 0x80) mn_text_add_bytes(out, &(char){(char)c}, 1), end = out->len;
     else if (mn_tpl_is_decimal(c)) mn_text_add_bytes(out, &(char){(char)('0' + worth(c))}, 1), end = out->len;
-    else return false;
+    else return MN_OK;
   }
   if (out->data) out->data[end] = 0;
-  return end && mn_text_status(out) == MN_OK && strlen(out->data) == end;
+  *is = end && out->data && strlen(out->data) == end;
+  return mn_text_status(out);
 }
 
 /* The value of a digit; one of 36 or more: it is none. */
@@ -102,20 +105,22 @@ static mn_tpl_reading real(char *text, double *out) {
   return *end ? TPL_NO_NUMBER : TPL_NUMBER;
 }
 
-mn_tpl_reading mn_tpl_read_int(const mn_tpl_string *s, int base, int64_t *out) {
+mn_status mn_tpl_read_int(const mn_tpl_string *s, int base, mn_tpl_reading *got, int64_t *out) {
   mn_text text = {0};
-  const mn_tpl_reading got = plain(s, &text) ? whole(text.data, base, out) : TPL_NO_NUMBER;
-  const mn_status status = mn_text_status(&text);
+  bool is;
+  mn_status status = plain(s, &text, &is);
+  *got = status == MN_OK && is ? whole(text.data, base, out) : TPL_NO_NUMBER;
   mn_text_free(&text);
-  return status == MN_OK ? got : TPL_NO_MEMORY;
+  return status;
 }
 
-mn_tpl_reading mn_tpl_read_real(const mn_tpl_string *s, double *out) {
+mn_status mn_tpl_read_real(const mn_tpl_string *s, mn_tpl_reading *got, double *out) {
   mn_text text = {0};
-  const mn_tpl_reading got = plain(s, &text) ? real(text.data, out) : TPL_NO_NUMBER;
-  const mn_status status = mn_text_status(&text);
+  bool is;
+  mn_status status = plain(s, &text, &is);
+  *got = status == MN_OK && is ? real(text.data, out) : TPL_NO_NUMBER;
   mn_text_free(&text);
-  return status == MN_OK ? got : TPL_NO_MEMORY;
+  return status;
 }
 
 /* ---- rounding: to so many digits behind the point, halves to even ---- */

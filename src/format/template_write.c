@@ -46,10 +46,10 @@ void mn_tpl_add_real(double d, mn_text *out) {
 }
 
 /* ---- str and repr ---- */
-static void add_quoted(const mn_tpl_string *s, mn_text *out) {
+static void add_quoted(mn_tpl_run *r, const mn_tpl_string *s, mn_text *out) {
   const char quote = memchr(s->data, '\'', s->n) && !memchr(s->data, '"', s->n) ? '"' : '\'';
   mn_text_add_bytes(out, &quote, 1);
-  for (size_t at = 0; at < s->n;) {
+  for (size_t at = 0, passed = 0; at < s->n && mn_tpl_goes_on(r, &passed);) {
     const size_t begin = at;
     const int32_t c = mn_tpl_next(s, &at);
     if (c == '\n' || c == '\r' || c == '\t') mn_text_add(out, c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t");
@@ -105,7 +105,7 @@ void mn_tpl_add_repr(mn_tpl_run *r, mn_tpl_value v, mn_text *out) {
     mn_tpl_add_real(v.as.real, out);
     break;
   case TPL_STRING:
-    add_quoted(v.as.string, out);
+    add_quoted(r, v.as.string, out);
     break;
   case TPL_LIST:
     add_list(r, v.as.list, out);
@@ -137,10 +137,10 @@ mn_tpl_value mn_tpl_str(mn_tpl_run *r, mn_tpl_value v) {
 }
 
 /* ---- JSON, as Python's json.dumps ---- */
-static void add_json_string(const mn_tpl_string *s, bool ascii, mn_text *out) {
+static void add_json_string(mn_tpl_run *r, const mn_tpl_string *s, bool ascii, mn_text *out) {
   static const char from[] = "\"\\\n\r\t\b\f", to[] = "\"\\nrtbf";
   mn_text_add(out, "\"");
-  for (size_t at = 0; at < s->n;) {
+  for (size_t at = 0, passed = 0; at < s->n && mn_tpl_goes_on(r, &passed);) {
     const size_t begin = at;
     const int32_t c = mn_tpl_next(s, &at);
     const char *known = c > 0 && c < 0x80 ? strchr(from, c) : NULL;
@@ -211,7 +211,7 @@ static void add_json(mn_tpl_run *r, mn_tpl_value v, const mn_tpl_json *how, int 
     else mn_text_add(out, isnan(v.as.real) ? "NaN" : v.as.real < 0 ? "-Infinity" : "Infinity");
     break;
   case TPL_STRING:
-    add_json_string(v.as.string, how->ascii, out);
+    add_json_string(r, v.as.string, how->ascii, out);
     break;
   case TPL_LIST:
     if (v.as.list->form > TPL_TUPLE) mn_tpl_fail(r, "what is gone through once has no JSON: make it a list by the filter 'list'");

@@ -2,11 +2,11 @@
  * is said as the sections of a tokenizer.json, and read by the reader of those, so that there is one meaning of each. */
 #include "format/tokenizer_gguf.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "format/json_load.h"
 #include "format/tokenizer_internal.h"
 
 enum { KIND_NORMAL = 1, KIND_UNKNOWN = 2, KIND_CONTROL = 3, KIND_USER = 4, KIND_UNUSED = 5, KIND_BYTE = 6 };
@@ -311,8 +311,9 @@ static mn_status read_parts(gguf_reader *r) {
   mn_text_add(&whole, "}");
   if (status == MN_OK) status = mn_text_status(&parts);
   if (status == MN_OK) status = mn_text_status(&whole);
-  json_t *root = status == MN_OK ? json_loadb(whole.data, whole.len, 0, NULL) : NULL;
-  if (status == MN_OK && !root) status = mn_fail(MN_ERR_FORMAT, "%s: a token that frames a text cannot be written as JSON", r->name);
+  json_t *root = NULL;
+  if (status == MN_OK) status = mn_json_load(whole.data, whole.len, 0, &root, NULL);
+  if (status == MN_ERR_FORMAT) status = mn_fail(MN_ERR_FORMAT, "%s: a token that frames a text cannot be written as JSON", r->name);
   mn_tok_reader reader = {.name = r->name, .tok = r->tok, .root = root};
   if (status == MN_OK) status = mn_parts_read(&reader, root);
   json_decref(root);

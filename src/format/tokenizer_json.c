@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "format/json_load.h"
 #include "format/tokenizer_reading.h"
 
 enum { FILE_LIMIT = 256 << 20, MAX_TOKEN = 1 << 16, MAX_ADDED = 1 << 20, MAX_TEXT = 64 };
@@ -345,8 +346,10 @@ static mn_status read_root(reader *r, const json_t *root) {
 mn_status mn_tokenizer_parse(const char *name, const char *json, size_t n, mn_tokenizer **out) {
   *out = NULL;
   json_error_t error;
-  json_t *root = json_loadb(json, n, JSON_REJECT_DUPLICATES, &error);
-  if (!root) {
+  json_t *root;
+  const mn_status read = mn_json_load(json, n, JSON_REJECT_DUPLICATES, &root, &error);
+  if (read == MN_ERR_CANCELLED) return read;
+  if (read != MN_OK) {
     char shown[MN_PRINTABLE];
     return mn_fail(MN_ERR_FORMAT, "%s:%d: not JSON: %s", name, error.line, mn_printable(error.text, shown));
   }

@@ -1,0 +1,26 @@
+/* json_load.c - see json_load.h. jansson asks for the text piece by piece, and between two of them the stop flag is looked at. */
+#include "format/json_load.h"
+
+#include <string.h>
+
+typedef struct rest {
+  const char *at;
+  size_t n;
+} rest;
+
+static size_t feed(void *to, size_t room, void *ctx) {
+  rest *r = ctx;
+  const size_t n = r->n < room ? r->n : room;
+  if (mn_stopped()) return (size_t)-1;
+  if (n) memcpy(to, r->at, n);
+  r->at += n;
+  r->n -= n;
+  return n;
+}
+
+mn_status mn_json_load(const char *text, size_t n, size_t flags, json_t **out, json_error_t *error) {
+  *out = json_load_callback(feed, &(rest){text, n}, flags, error);
+  if (*out) return MN_OK;
+  MN_TRY(mn_stop_check("reading JSON"));
+  return MN_ERR_FORMAT;
+}
