@@ -58,15 +58,15 @@ LIST(deepseek_v3, "\\p{N}{1,3}", CHINESE,
 LIST(chameleon, "<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )", "\\p{N}", "[\\p{P}!-/:-@\\[-`{-~]", GPT2);
 LIST(lines, "[^\\n]+|[\\n]+");
 
-enum { IGNORE = 1, BOS = 2, SEP = 4, CHARACTERS = 8 };
+enum { IGNORE = 1, BOS = 2, ALWAYS = 4, CHARACTERS = 8 };
 static const struct {
   const char *names; /* separated by blanks */
   const char *const *patterns;
   int flags;
 } families[] = {
-    {"gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert mpt olmo jais trillion granite-docling exaone4",
+    {"gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert mpt olmo jais trillion granite-docling exaone4 "
+     "jina-v1-en jina-v2-code roberta-bpe",
      gpt2, 0},
-    {"jina-v1-en jina-v2-code roberta-bpe", gpt2, SEP},
     {"starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", digits_gpt2, 0},
     {"llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", llama3, IGNORE | BOS},
     {"dbrx smaug-bpe chatglm-bpe", llama3, 0},
@@ -93,7 +93,8 @@ static const struct {
     {"deepseek-coder", deepseek_coder, 0},
     {"deepseek-v3 hunyuan-dense joyai-llm hy_v4", deepseek_v3, 0},
     {"chameleon", chameleon, BOS},
-    {"gemma4 granite-embed-multi-311m sarvam-moe", lines, CHARACTERS},
+    {"gemma4 granite-embed-multi-311m", lines, ALWAYS | CHARACTERS},
+    {"sarvam-moe", lines, CHARACTERS},
 };
 
 bool mn_family_find(const char *name, mn_family *out) {
@@ -103,7 +104,7 @@ bool mn_family_find(const char *name, mn_family *out) {
       bool begins = at == families[i].names || at[-1] == ' ', ends = at[n] == 0 || at[n] == ' ';
       if (!begins || !ends || strchr(name, ' ')) continue;
       int f = families[i].flags;
-      *out = (mn_family){families[i].patterns, f & IGNORE, f & BOS, f & SEP, f & CHARACTERS};
+      *out = (mn_family){families[i].patterns, f & IGNORE, f & BOS, f & ALWAYS, f & CHARACTERS};
       return true;
     }
   return false;

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "format/json_load.h"
 #include "format/tokenizer_internal.h"
@@ -23,7 +24,8 @@ typedef struct gguf_reader {
   const float *score;        /* (n); NULL: none */
   size_t n;
   int32_t bos, eos, unk, sep;
-  bool add_bos, add_eos, add_sep, add_space, squeeze;
+  bool add_bos, add_eos, add_space, squeeze;
+  bool phi3, masks; /* special tokens take the blanks behind them; the mask those before it */
 } gguf_reader;
 
 #define KEY(name)               "tokenizer.ggml." name
@@ -31,7 +33,34 @@ typedef struct gguf_reader {
 
 bool mn_tokenizer_in_gguf(const mn_gguf *g) { return mn_gguf_meta_find(g, KEY("tokens")) != NULL; }
 
-static int kind_of(const gguf_reader *r, size_t i) { return r->kind ? (int)r->kind[i] : KIND_NORMAL; }
+static bool is_one_of(const char *const *names, const mn_gguf_bytes *text) {
+  for (; *names; names++)
+    if (strlen(*names) == text->n && !memcmp(*names, text->data, text->n)) return true;
+  return false;
+}
+
+/* Tokens with these names are control tokens, whatever the file says of them: there are files that say otherwise, and none in which they are
+ * words of a text. */
+static bool is_control(const mn_gguf_bytes *text) {
+  static const char *const names[] = {
+      "<|eot_id|>", "<|im_end|>",    "<|end|>",       "<|return|>",         "<|call|>",   "<|calls|>",
+      "<|flush|>",  "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>",    "<|eom_id|>", "<EOT>",
+      "_<EOT>",     "[EOT]",         "[EOS]",         "<end_of_utterance>", "<turn|>",    "<｜end▁of▁sentence｜>",
+      NULL};
+  return is_one_of(names, text);
+}
+
+static int kind_of(const gguf_reader *r, size_t i) {
+  const int kind = r->kind ? (int)r->kind[i] : KIND_NORMAL;
+  return kind != KIND_CONTROL && is_control(&r->text[i]) ? KIND_CONTROL : kind;
+}
+
+/* What no key of the file says of special tokens: a model's name or its pre-tokeniser's does. */
+static int blanks_of(const gguf_reader *r, size_t i) {
+  static const char *const plain[] = {"<unk>", "<s>", "<|endoftext|>", NULL}, *const mask[] = {"<mask>", NULL};
+  if (r->phi3 && !is_one_of(plain, &r->text[i])) return TOKEN_RSTRIP;
+  return r->masks && is_one_of(mask, &r->text[i]) ? TOKEN_LSTRIP : 0;
+}
 
 static mn_status id_of(gguf_reader *r, const char *key, int32_t otherwise, int32_t *out) {
   uint32_t none = UINT32_MAX, id;
@@ -45,6 +74,19 @@ static mn_status id_of(gguf_reader *r, const char *key, int32_t otherwise, int32
 
 /* ---- tokens ---- */
 
+/* Numbers with a point, or whole ones. */
+static mn_status read_scores(gguf_reader *r, size_t *n) {
+  const mn_gguf_meta *m = mn_gguf_meta_find(r->g, KEY("scores"));
+  const int64_t *whole;
+  if (m->kind != MN_GGUF_ARRAY || m->of != MN_GGUF_INT32) return mn_gguf_floats(r->g, KEY("scores"), r->arena, &r->score, n);
+  MN_TRY(mn_gguf_ints(r->g, KEY("scores"), r->arena, &whole, n));
+  float *score = mn_arena_alloc(r->arena, (*n + 1) * sizeof *score);
+  if (!score) return MN_ERR_MEMORY;
+  for (size_t i = 0; i < *n; i++) score[i] = (float)whole[i];
+  r->score = score;
+  return MN_OK;
+}
+
 static mn_status read_lists(gguf_reader *r) {
   size_t n;
   MN_TRY(mn_gguf_strings(r->g, KEY("tokens"), r->arena, &r->text, &r->n));
@@ -54,7 +96,7 @@ static mn_status read_lists(gguf_reader *r) {
     if (n != r->n) return REFUSE_KEY(r, "token_type", "%zu kinds for %zu tokens", n, r->n);
   }
   if (mn_gguf_meta_find(r->g, KEY("scores"))) {
-    MN_TRY(mn_gguf_floats(r->g, KEY("scores"), r->arena, &r->score, &n));
+    MN_TRY(read_scores(r, &n));
     if (n != r->n) return REFUSE_KEY(r, "scores", "%zu scores for %zu tokens", n, r->n);
     for (size_t i = 0; i < n; i++)
       if (!isfinite(r->score[i])) return REFUSE_KEY(r, "scores", "the score of token %zu is no finite number", i);
@@ -118,7 +160,7 @@ static mn_status read_token(gguf_reader *r, size_t i, char **at) {
   bool like_raw = like >= 0 && (tok->tokens[like].flags & TOKEN_RAW);
   if (like >= 0 && raw == like_raw) return REFUSE_KEY(r, "tokens", "tokens %d and %zu are spelled alike", like, i);
   if (is_added) {
-    t->flags |= TOKEN_ADDED | (kind != KIND_USER ? TOKEN_SPECIAL : 0);
+    t->flags |= TOKEN_ADDED | (kind != KIND_USER ? TOKEN_SPECIAL : 0) | blanks_of(r, i);
     tok->added[tok->n_added++] = (int32_t)i;
   }
   if (like < 0 || like_raw) mn_vocab_enter(tok, (int32_t)i);
@@ -266,9 +308,10 @@ static void put_special(const gguf_reader *r, int32_t id, mn_text *t) {
   mn_text_add(t, ", \"type_id\": 0}}");
 }
 
-/* Tokens before and after a text. */
+/* Tokens before and after a text: of WordPiece always those two; of the others a separator stands between two texts alone. */
 static void put_frame(const gguf_reader *r, mn_text *t) {
-  int32_t before = r->add_bos ? r->bos : -1, after = r->add_sep ? r->sep : r->add_eos ? r->eos : -1;
+  const bool bert = r->tok->model == MODEL_WORDPIECE;
+  int32_t before = bert || r->add_bos ? r->bos : -1, after = bert ? r->sep : r->add_eos ? r->eos : -1;
   if (before < 0 && after < 0) {
     mn_text_add(t, ",\n  \"post_processor\": null");
     return;
@@ -338,8 +381,7 @@ static mn_status read_family(gguf_reader *r, const char *model, bool *characters
   return MN_OK;
 }
 
-static mn_status read_ids(gguf_reader *r, bool bos, bool eos, bool sep, int32_t usual_bos, int32_t usual_eos, int32_t usual_unk,
-                          int32_t usual_sep) {
+static mn_status read_ids(gguf_reader *r, bool bos, bool eos, int32_t usual_bos, int32_t usual_eos, int32_t usual_unk, int32_t usual_sep) {
   mn_tokenizer *tok = r->tok;
   int32_t eot, eom;
   MN_TRY(id_of(r, KEY("bos_token_id"), usual_bos, &r->bos));
@@ -350,7 +392,6 @@ static mn_status read_ids(gguf_reader *r, bool bos, bool eos, bool sep, int32_t 
   MN_TRY(id_of(r, KEY("eom_token_id"), -1, &eom));
   MN_TRY(mn_gguf_bool(r->g, KEY("add_bos_token"), &bos, &r->add_bos));
   MN_TRY(mn_gguf_bool(r->g, KEY("add_eos_token"), &eos, &r->add_eos));
-  MN_TRY(mn_gguf_bool(r->g, KEY("add_sep_token"), &sep, &r->add_sep));
   tok->bos = r->bos;
   tok->eos = r->eos;
   const int32_t ends[] = {r->eos, eot, eom};
@@ -359,10 +400,29 @@ static mn_status read_ids(gguf_reader *r, bool bos, bool eos, bool sep, int32_t 
   return MN_OK;
 }
 
-static mn_status read_switches(gguf_reader *r, bool space) {
-  bool no = false;
-  MN_TRY(mn_gguf_bool(r->g, KEY("add_space_prefix"), &space, &r->add_space));
-  return mn_gguf_bool(r->g, KEY("remove_extra_whitespaces"), &no, &r->squeeze);
+/* Those that the program of a model of this kind looks at: none puts a blank before words that are merged, whatever the file says. */
+static mn_status read_switches(gguf_reader *r, bool pieces, bool unigram) {
+  const bool no = false, yes = true;
+  if (pieces || unigram) MN_TRY(mn_gguf_bool(r->g, KEY("add_space_prefix"), &yes, &r->add_space));
+  return unigram ? mn_gguf_bool(r->g, KEY("remove_extra_whitespaces"), &no, &r->squeeze) : MN_OK;
+}
+
+/* Has the text one of the words, in letters of any size? */
+static bool holds(const char *text, const char *const *words) {
+  for (; *words; words++)
+    for (const char *at = text; *at; at++)
+      if (!strncasecmp(at, *words, strlen(*words))) return true;
+  return false;
+}
+
+static mn_status read_habits(gguf_reader *r) {
+  static const char *const phi3[] = {"phi-3", "phi3", NULL}, *const masks[] = {"jina-v2-de", "jina-v2-es", "jina-v2-code", NULL};
+  const char *name, *pre;
+  MN_TRY(mn_gguf_string(r->g, "general.name", "", r->arena, &name));
+  MN_TRY(mn_gguf_string(r->g, KEY("pre"), "", r->arena, &pre));
+  r->masks = holds(pre, masks);
+  r->phi3 = !r->masks && holds(name, phi3);
+  return MN_OK;
 }
 
 static mn_status read_model(gguf_reader *r) {
@@ -381,26 +441,27 @@ static mn_status read_model(gguf_reader *r) {
   MN_TRY(read_lists(r));
   if (merges) MN_TRY(read_family(r, model, &characters));
   tok->byte_level = merges && !characters;
-  MN_TRY(read_switches(r, pieces || unigram));
-  if (!unigram) r->squeeze = false; /* the others' programs do not look at it */
+  MN_TRY(read_switches(r, pieces, unigram));
+  MN_TRY(read_habits(r));
   MN_TRY(read_tokens(r));
   if (merges) {
     int32_t usual = characters ? -1 : 11;
-    MN_TRY(read_ids(r, r->family.add_bos, false, r->family.add_sep, usual, usual, -1, -1));
+    MN_TRY(read_ids(r, r->family.add_bos, false, usual, usual, -1, -1));
+    r->add_bos = r->add_bos || r->family.always_bos;
     if (tok->byte_level) MN_TRY(read_bytes(r));
     tok->byte_fallback = characters;
     tok->ignore_merges = r->family.ignore_merges;
     MN_TRY(read_merges(r));
   } else if (bert) {
-    MN_TRY(read_ids(r, true, false, true, 101, -1, 100, 102));
+    MN_TRY(read_ids(r, true, false, 101, -1, 100, 102));
     tok->prefix = "##";
     tok->prefix_n = 2;
     tok->max_word = SIZE_MAX;
     if (r->unk < 0) return REFUSE_KEY(r, "unknown_token_id", "WordPiece needs an unknown token");
   } else {
     if (!r->score) return REFUSE_KEY(r, "scores", "are missing; tokens of this model are chosen by them");
-    if (pieces) MN_TRY(read_ids(r, true, false, false, 1, 2, 0, -1));
-    else MN_TRY(read_ids(r, false, true, false, -1, 1, 2, -1));
+    if (pieces) MN_TRY(read_ids(r, true, false, 1, 2, 0, -1));
+    else MN_TRY(read_ids(r, false, true, -1, 1, 2, -1));
     tok->byte_fallback = tok->fuse_unk = true;
     MN_TRY(mn_scores_set(tok, r->score));
   }

@@ -20,7 +20,8 @@ mn_status mn_tokenizer_to_gguf(const mn_tokenizer *tok, mn_gguf_writer *w, bool 
 /* How a named family cuts text: the patterns in turn, each isolating what it matches (tokenizer_families.c). */
 typedef struct mn_family {
   const char *const *patterns; /* ends with NULL */
-  bool ignore_merges, add_bos, add_sep;
+  bool ignore_merges, add_bos;
+  bool always_bos; /* whatever the file says */
   bool characters; /* not bytes: spaces are marked, as SentencePiece does */
 } mn_family;
 bool mn_family_find(const char *name, mn_family *out);

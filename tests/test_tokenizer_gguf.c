@@ -1,0 +1,195 @@
+/* test_tokenizer_gguf.c - a vocabulary in a GGUF file gives the ids that llama.cpp gives, also where that program does not do what the file says,
+ * or knows more than it says: what frames a text, where a blank is put before it, which tokens are special, and what blanks those take along.
+ * Each case is a file that is written here; what is expected is the rule of that program's vocabularies (llama-vocab.cpp). */
+#include "format/tokenizer_gguf.h"
+#include "format/tokenizer_internal.h"
+#include "scratch.h"
+#include "test.h"
+
+enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, BYTES = 256, MOST = 300 };
+#define KEY(name) "tokenizer.ggml." name
+
+typedef struct vocabulary {
+  const char *model, *pre, *name; /* tokenizer.ggml.model, .pre, general.name; NULL: not said */
+  mn_gguf_bytes token[MOST];
+  int32_t kind[MOST];
+  float score[MOST];
+  size_t n;
+  int add_bos, add_eos, add_sep, add_space; /* -1: not said */
+  bool whole_scores, merges;
+  int bos, eos, sep, unk; /* -1: not said */
+} vocabulary;
+
+static int add(vocabulary *v, const char *text, int kind) {
+  v->token[v->n] = (mn_gguf_bytes){text, strlen(text)};
+  v->kind[v->n] = kind;
+  v->score[v->n] = -(float)v->n;
+  return (int)v->n++;
+}
+
+static vocabulary plain(const char *model, const char *pre) {
+  return (vocabulary){.model = model,
+                      .pre = pre,
+                      .add_bos = -1,
+                      .add_eos = -1,
+                      .add_sep = -1,
+                      .add_space = -1,
+                      .merges = !strcmp(model, "gpt2") || !strcmp(model, "gemma4"),
+                      .bos = -1,
+                      .eos = -1,
+                      .sep = -1,
+                      .unk = -1};
+}
+
+/* A token for each byte, its id. */
+static vocabulary of_bytes(const char *pre) {
+  static char text[BYTES][5];
+  vocabulary v = plain("gpt2", pre);
+  for (int b = 0; b < BYTES; b++) {
+    text[b][mn_utf8_put(text[b], mn_byte_to_char((unsigned char)b))] = 0;
+    add(&v, text[b], NORMAL);
+  }
+  return v;
+}
+
+static void put_switch(mn_gguf_writer *w, const char *key, int value) {
+  if (value >= 0) CHECK_OK(mn_gguf_writer_bool(w, key, value));
+}
+static void put_id(mn_gguf_writer *w, const char *key, int id) {
+  if (id >= 0) CHECK_OK(mn_gguf_writer_u32(w, key, (uint32_t)id));
+}
+
+static mn_tokenizer *read_back(const vocabulary *v) {
+  static const mn_gguf_bytes none[1];
+  mn_gguf_writer *w = mn_gguf_writer_new();
+  mn_tokenizer *tok = NULL;
+  mn_gguf *g = NULL;
+  int32_t whole[MOST];
+  CHECK_OK(mn_gguf_writer_string(w, "general.architecture", "llama"));
+  if (v->name) CHECK_OK(mn_gguf_writer_string(w, "general.name", v->name));
+  CHECK_OK(mn_gguf_writer_string(w, KEY("model"), v->model));
+  if (v->pre) CHECK_OK(mn_gguf_writer_string(w, KEY("pre"), v->pre));
+  CHECK_OK(mn_gguf_writer_strings(w, KEY("tokens"), v->token, v->n));
+  CHECK_OK(mn_gguf_writer_i32s(w, KEY("token_type"), v->kind, v->n));
+  for (size_t i = 0; i < v->n; i++) whole[i] = (int32_t)v->score[i];
+  CHECK_OK(v->whole_scores ? mn_gguf_writer_i32s(w, KEY("scores"), whole, v->n) : mn_gguf_writer_f32s(w, KEY("scores"), v->score, v->n));
+  if (v->merges) CHECK_OK(mn_gguf_writer_strings(w, KEY("merges"), none, 0));
+  put_switch(w, KEY("add_bos_token"), v->add_bos);
+  put_switch(w, KEY("add_eos_token"), v->add_eos);
+  put_switch(w, KEY("add_sep_token"), v->add_sep);
+  put_switch(w, KEY("add_space_prefix"), v->add_space);
+  put_id(w, KEY("bos_token_id"), v->bos);
+  put_id(w, KEY("eos_token_id"), v->eos);
+  put_id(w, KEY("seperator_token_id"), v->sep);
+  put_id(w, KEY("unknown_token_id"), v->unk);
+  CHECK_OK(mn_gguf_writer_save(w, "v.gguf"));
+  mn_gguf_writer_free(w);
+  CHECK_OK(mn_gguf_open("v.gguf", &g));
+  if (g) CHECK_OK(mn_tokenizer_from_gguf(g, &tok));
+  mn_gguf_close(g);
+  return tok;
+}
+
+/* The framed ids of a text, those that its file gives, and those that it gives when it was saved as a tokenizer.json. */
+static void says(const char *what, const vocabulary *v, const char *text, int n, const int *want) {
+  mn_tokenizer *tok = read_back(v), *again = NULL;
+  size_t bytes;
+  const char *json = tok ? mn_tokenizer_json(tok, &bytes) : NULL;
+  if (json) CHECK_OK(mn_tokenizer_parse("again", json, bytes, &again));
+  for (int k = 0; k < 2; k++) {
+    mn_ids ids = {0};
+    mn_text shown = {0};
+    const mn_tokenizer *t = k ? again : tok;
+    if (t) CHECK_OK(mn_tokenizer_encode(t, text, strlen(text), MN_ENCODE_SPECIAL | MN_ENCODE_TEMPLATE, &ids));
+    bool same = t && (int)ids.len == n;
+    for (size_t i = 0; i < ids.len; i++) same = same && ids.data[i] == want[i], mn_text_addf(&shown, " %d", ids.data[i]);
+    CHECK(same, "%s%s: %s", what, k ? ", saved" : "", shown.data ? shown.data : " nothing");
+    mn_text_free(&shown);
+    mn_ids_free(&ids);
+  }
+  mn_tokenizer_free(tok);
+  mn_tokenizer_free(again);
+}
+#define SAYS(what, v, text, ...) says(what, v, text, sizeof((int[]){__VA_ARGS__}) / sizeof(int), (const int[]){__VA_ARGS__})
+
+/* Phi-3's special tokens take the blanks behind them along: no key says so, the model's name does. */
+static void phi_3_takes_blanks_along(void) {
+  vocabulary v = of_bytes("gpt-2");
+  const int user = add(&v, "<|user|>", CONTROL), end = add(&v, "<|endoftext|>", CONTROL);
+  SAYS("another model", &v, "<|user|>\n a", user, '\n', ' ', 'a');
+  v.name = "Microsoft Phi-3 Mini";
+  SAYS("phi-3", &v, "<|user|>\n a", user, 'a');
+  SAYS("phi-3", &v, "b <|endoftext|> a", 'b', ' ', end, ' ', 'a');
+  v.name = "my PHI3 tune";
+  SAYS("phi3", &v, "<|user|>\n\na", user, 'a');
+}
+
+static void a_mask_takes_blanks_along_where_its_model_does(void) {
+  vocabulary v = of_bytes("jina-v2-code");
+  const int mask = add(&v, "<mask>", CONTROL);
+  SAYS("jina", &v, "a <mask> b", 'a', mask, ' ', 'b');
+  v.pre = "gpt-2";
+  SAYS("another", &v, "a <mask> b", 'a', ' ', mask, ' ', 'b');
+}
+
+/* Words that are merged have no blank before them, and no separator behind them, whatever the file says. */
+static void merges_have_no_blank_and_no_separator(void) {
+  vocabulary v = of_bytes("roberta-bpe");
+  v.bos = add(&v, "<s>", CONTROL), v.eos = add(&v, "</s>", CONTROL), v.sep = add(&v, "<sep>", CONTROL);
+  v.add_bos = v.add_space = v.add_sep = 1;
+  SAYS("a separator", &v, "a", v.bos, 'a');
+  v.add_eos = 1;
+  SAYS("an end", &v, "a", v.bos, 'a', v.eos);
+}
+
+static void gemma_4_begins_with_its_token(void) {
+  vocabulary v = plain("gemma4", NULL);
+  v.bos = add(&v, "<bos>", CONTROL), v.unk = add(&v, "<unk>", UNKNOWN);
+  const int a = add(&v, "a", NORMAL), blank = add(&v, "\xE2\x96\x81", NORMAL);
+  v.add_bos = 0, v.add_space = 1;
+  SAYS("gemma4", &v, "a a", v.bos, a, blank, a);
+}
+
+static void word_piece_is_always_framed(void) {
+  vocabulary v = plain("bert", NULL);
+  v.bos = add(&v, "[CLS]", CONTROL), v.sep = add(&v, "[SEP]", CONTROL), v.unk = add(&v, "[UNK]", UNKNOWN);
+  const int a = add(&v,
+                    "\xE2\x96\x81"
+                    "a",
+                    NORMAL);
+  v.add_bos = v.add_sep = 0;
+  SAYS("bert", &v, "a", v.bos, a, v.sep);
+}
+
+static void scores_may_be_whole_numbers(void) {
+  vocabulary v = plain("t5", NULL);
+  v.unk = add(&v, "<unk>", UNKNOWN), v.eos = add(&v, "</s>", CONTROL);
+  const int blank = add(&v, "\xE2\x96\x81", NORMAL), a = add(&v, "a", NORMAL);
+  v.whole_scores = true;
+  SAYS("whole numbers", &v, "a a", blank, a, blank, a, v.eos);
+}
+
+/* A file that calls the end of a turn a word is mistaken: it is special, and ends an answer. */
+static void what_looks_like_an_end_is_one(void) {
+  vocabulary v = of_bytes("gpt-2");
+  const int end = add(&v, "<|im_end|>", NORMAL);
+  SAYS("an end", &v, "a<|im_end|>", 'a', end);
+  mn_tokenizer *tok = read_back(&v);
+  mn_ids ids = {0};
+  if (tok) CHECK_OK(mn_tokenizer_encode(tok, "<|im_end|>", 10, 0, &ids));
+  CHECK(tok && mn_tokenizer_is_special(tok, end) && mn_tokenizer_is_end(tok, end), "it is an end");
+  CHECK(ids.len == 10, "a text that is not trusted does not say it: %zu ids", ids.len);
+  mn_ids_free(&ids);
+  mn_tokenizer_free(tok);
+}
+
+int main(void) {
+  RUN(phi_3_takes_blanks_along);
+  RUN(a_mask_takes_blanks_along_where_its_model_does);
+  RUN(merges_have_no_blank_and_no_separator);
+  RUN(gemma_4_begins_with_its_token);
+  RUN(word_piece_is_always_framed);
+  RUN(scores_may_be_whole_numbers);
+  RUN(what_looks_like_an_end_is_one);
+  return test_end();
+}
