@@ -8,6 +8,8 @@
 #include "format/json.h"
 #include "serve_helpers.h"
 
+#include <jansson.h>
+
 static const char recipe[] = "name: tiny\n"
                              "tokenizer: {type: bpe, vocab_size: 300}\n"
                              "data: {files: [t.txt]}\n"
@@ -56,6 +58,33 @@ static void it_says_what_generate_says(void) {
   CHECK(!strcmp(said + 7, http_text(http_body(), "text")), "%s\n%s", said, http_reply);
 }
 
+/* The text in a reply of the server, or in what `mneme generate --json` prints: "" where there is none. Free it. */
+static char *text_in(const char *json) {
+  json_t *root = json_loads(json, 0, NULL);
+  const json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
+  const char *text = json_string_value(json_object_get(choice ? choice : root, "text"));
+  char *copy = strdup(text ? text : "");
+  json_decref(root);
+  return copy;
+}
+
+/* Tokens of the prompt are recent ones, too. */
+static void a_penalty_looks_back_at_the_prompt(void) {
+  static const char ask[] = "{\"prompt\": \"%s\", \"max_tokens\": 20, \"temperature\": 0, \"repetition_penalty\": %s}";
+  CHECK(http_post("/v1/completions", ask, "the whale the ship", "1") == 200, "%s", http_reply);
+  char *plain = text_in(http_body());
+  CHECK(http_post("/v1/completions", ask, "the whale the ship", "4") == 200, "%s", http_reply);
+  char *served = text_in(http_body());
+  CHECK(sh(MNEME
+           "generate --model tiny --prompt 'the whale the ship' --tokens 20 --temperature 0 --repetition-penalty 4 --json --threads 1 "
+           "2>/dev/null") == 0,
+        "%s", out);
+  char *generated = text_in(out);
+  CHECK(*served && !strcmp(served, generated) && strcmp(served, plain) != 0, "serve: %s\ngenerate: %s\nwithout it: %s", served, generated,
+        plain);
+  free(plain), free(served), free(generated);
+}
+
 /* All pieces of a stream's text. */
 static void join_pieces(char *to, size_t most) {
   size_t n = 0;
@@ -84,7 +113,7 @@ static void a_stream_is_the_whole_in_pieces(void) {
 
 static void a_stop_ends_it_wherever_tokens_end(void) {
   char whole[4096], stop[4], pieces[4096] = "";
-#define GREEDY "\"prompt\": \"the whale\", \"max_tokens\": 40, \"temperature\": 0, \"repetition_penalty\": 1.5"
+#define GREEDY "\"prompt\": \"the whale\", \"max_tokens\": 40, \"temperature\": 0, \"presence_penalty\": 1.5"
   CHECK(http_post("/v1/completions", "{" GREEDY "}") == 200, "%s", http_reply);
   snprintf(whole, sizeof whole, "%s", http_text(http_body(), "text"));
   size_t at = strlen(whole) / 3; /* two signs that need no escape */
@@ -272,7 +301,10 @@ static void replies_say_what_would_do(void) {
     const char *said;
   } all[] = {
       {"DELETE /v1/models HTTP/1.0\r\n\r\n", 405, "\r\nAllow: GET, HEAD\r\n"},
-      {"PATCH /sessions/a HTTP/1.0\r\n\r\n", 405, "\r\nAllow: GET, HEAD, POST, DELETE\r\n"},
+      {"PATCH /sessions/a HTTP/1.0\r\n\r\n", 405, "\r\nAllow: GET, HEAD, DELETE\r\n"},
+      {"PUT /sessions HTTP/1.0\r\n\r\n", 405, "\r\nAllow: GET, HEAD\r\n"},
+      {"PUT /sessions/a/save HTTP/1.0\r\n\r\n", 405, "\r\nAllow: POST\r\n"},
+      {"PUT /sessions/a/b HTTP/1.0\r\n\r\n", 404, "unknown_url"},
       {"BREW /v1/completions HTTP/1.0\r\n\r\n", 405, "\r\nAllow: POST\r\n"},
       {"GET /v1/models?limit=1 HTTP/1.0\r\n\r\n", 200, "\r\nMneme-No-Effect: query\r\n"},
       {"POST /v1/completions HTTP/1.0\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx", 415, "\r\nAccept-Encoding: identity\r\n"},
@@ -534,6 +566,7 @@ int main(void) {
     RUN(it_says_what_it_is);
     RUN(there_is_a_page);
     RUN(it_says_what_generate_says);
+    RUN(a_penalty_looks_back_at_the_prompt);
     RUN(a_stream_is_the_whole_in_pieces);
     RUN(a_stop_ends_it_wherever_tokens_end);
     RUN(several_answers_are_in_order);

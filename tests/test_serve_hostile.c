@@ -154,10 +154,16 @@ static void bodies_that_wait_are_bounded(void) {
   CHECK(server_end(&server) == 0, "not well");
 }
 
-/* While it ends, who asks is told so, and what is being said goes on; one that only opened a connection keeps it from nothing. */
+/* While it ends, who asks is told so, and what is being said goes on; one that only opened a connection, or said half of what it asks, keeps it
+ * from nothing. */
 static void while_it_ends_who_asks_is_told(void) {
-  CHECK(server_begin(&server, "endless --idle-seconds 3600 --drain-seconds 3600"), "no server");
+  static const char half_head[] = "GET /health HTTP/1.1\r\nHo",
+                    half_body[] = "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{";
+  CHECK(server_begin(&server, "endless --idle-seconds 3600 --request-seconds 3600 --drain-seconds 3600"), "no server");
   if (!server.port) return;
+  const int early = http_open(), earlier = http_open();
+  http_say(early, half_head, sizeof half_head - 1);
+  http_say(earlier, half_body, sizeof half_body - 1);
   char *text = http_request("POST", "/v1/completions", "",
                             "{\"prompt\": \"a\", \"max_tokens\": 2000000000, \"stream\": true, \"ignore_eos\": true}");
   const int stream = http_open();
@@ -174,11 +180,13 @@ static void while_it_ends_who_asks_is_told(void) {
             strstr(http_reply, "\r\nRetry-After: ") && strstr(http_reply, "\r\nConnection: close\r\n"),
         "%s", http_reply);
   CHECK(http_ask("DELETE", "/sessions/a", "", "") == 503 && http_get("/metrics") == 200, "%s", http_reply);
-  const int silent = http_open();
+  const int silent = http_open(), late = http_open();
+  http_say(late, half_head, sizeof half_head - 1);
   CHECK(silent >= 0 && http_hear(stream, "data: ") && http_hear(stream, "data: "), "the stream goes on: %.200s", http_reply);
   close(stream);
+  CHECK(http_hear(late, "the server is ending"), "%.200s", http_reply);
   CHECK(server_wait(&server) == 0, "not well");
-  close(silent);
+  close(silent), close(late), close(early), close(earlier);
 }
 
 int main(void) {

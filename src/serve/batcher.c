@@ -138,6 +138,7 @@ static mn_status begin_answers(mn_batcher *b, mn_task *t, const float *logits) {
     }
     t->manner.has = b->has;
     mn_status status = mn_voice_new(&t->manner, b->config.tokenizer, b->config.model->config.vocab_size, k, &r.voice);
+    if (status == MN_OK) mn_voice_hear(r.voice, t->prompt, t->n_prompt);
     if (status == MN_OK) batcher_draw(&r, position, logits, b->rooms[0]), status = batcher_tell(b, t, &r, position, &whole);
     if (status == MN_OK && !whole) status = find_room(b, &at);
     if (status == MN_OK && !whole)

@@ -30,7 +30,8 @@ typedef struct posted {
 } posted;
 
 typedef enum state { WAITING, HEAD, BODY, BUSY, CLOSING } state; /* for a request, within it, for the reply, for the client's end */
-enum { LINGER = 2 }; /* seconds: a connection that is closed while its client writes would lose the reply */
+enum { LINGER = 2 };   /* seconds: a connection that is closed while its client writes would lose the reply */
+enum { PATIENCE = 2 }; /* seconds: while the server ends, for a request that is not whole */
 
 struct mn_exchange { /* a connection, and its request when there is one */
   mn_web *web;
@@ -113,10 +114,18 @@ static void wait_at_most(mn_exchange *x, double seconds) {
   event_add(x->deadline, &t);
 }
 
+/* A request, from its first byte to its last. One that comes too late is refused at best, and may not keep an ending server waiting. */
+static void wait_for_request(mn_exchange *x) {
+  const double most = x->web->config.request_seconds;
+  wait_at_most(x, x->web->draining && most > PATIENCE ? PATIENCE : most);
+}
+
 static void late(evutil_socket_t fd, short what, void *arg) {
   mn_exchange *x = arg;
   (void)fd, (void)what;
-  if (x->state == HEAD || x->state == BODY) {
+  if ((x->state == HEAD || x->state == BODY) && x->web->draining) {
+    mn_exchange_refuse(x, 503, "server_error", NULL, "server_ending", "the server is ending");
+  } else if (x->state == HEAD || x->state == BODY) {
     char text[120];
     snprintf(text, sizeof text, "the request was not whole after %g seconds", x->web->config.request_seconds);
     x->keeps = false;
@@ -262,7 +271,7 @@ static bool read_head(mn_exchange *x) { /* true: go on with its body */
   if (x->state == WAITING) {
     x->state = HEAD;
     x->began = mn_now();
-    wait_at_most(x, x->web->config.request_seconds);
+    wait_for_request(x);
   }
   const char *data = (const char *)evbuffer_pullup(in, -1);
   const int64_t taken = data ? mn_http_parse_head(data, n, &x->head, &fault) : 0;
@@ -557,6 +566,8 @@ void mn_web_drain(mn_web *w) {
   if (w->draining) return;
   w->draining = true;
   close_waiting(w);
+  for (mn_exchange *x = w->first; x; x = x->next)
+    if (x->state == HEAD || x->state == BODY) wait_for_request(x);
 }
 
 void mn_web_shut(mn_web *w) {

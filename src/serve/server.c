@@ -110,19 +110,20 @@ typedef struct endpoint {
   bool open;     /* without a key */
   bool computes; /* counts against a key's limit */
   void (*serve)(mn_server *s, const mn_request *r);
+  const char *(*methods)(const char *rest); /* those that a path below it is for; NULL: those of this table */
 } endpoint;
 static const endpoint endpoints[] = {
-    {"GET", "/", false, true, false, page},
-    {"GET", "/health", false, true, false, health},
-    {"GET", "/metrics", false, false, false, metrics},
-    {"GET", "/v1/models", true, false, false, models},
-    {"POST", "/v1/completions", false, false, true, completions},
-    {"POST", "/v1/chat/completions", false, false, true, chat},
-    {"POST", "/v1/responses", false, false, true, responses},
-    {"POST", "/v1/embeddings", false, false, true, mn_serve_embeddings},
-    {"GET", "/sessions", true, false, false, mn_serve_sessions},
-    {"POST", "/sessions", true, false, false, mn_serve_sessions},
-    {"DELETE", "/sessions", true, false, false, mn_serve_sessions},
+    {"GET", "/", false, true, false, page, NULL},
+    {"GET", "/health", false, true, false, health, NULL},
+    {"GET", "/metrics", false, false, false, metrics, NULL},
+    {"GET", "/v1/models", true, false, false, models, NULL},
+    {"POST", "/v1/completions", false, false, true, completions, NULL},
+    {"POST", "/v1/chat/completions", false, false, true, chat, NULL},
+    {"POST", "/v1/responses", false, false, true, responses, NULL},
+    {"POST", "/v1/embeddings", false, false, true, mn_serve_embeddings, NULL},
+    {"GET", "/sessions", true, false, false, mn_serve_sessions, mn_serve_sessions_methods},
+    {"POST", "/sessions", true, false, false, mn_serve_sessions, mn_serve_sessions_methods},
+    {"DELETE", "/sessions", true, false, false, mn_serve_sessions, mn_serve_sessions_methods},
 };
 enum { N_ENDPOINTS = sizeof endpoints / sizeof *endpoints };
 
@@ -138,6 +139,11 @@ static const endpoint *find(const char *method, const char *path, const char **r
     if (strncmp(path, e->path, n) != 0 || (path[n] && !(e->below && path[n] == '/'))) continue;
     *rest = path[n] ? path + n + 1 : "";
     if (!strcmp(e->method, method)) return e;
+    if (e->methods) {
+      const char *of = e->methods(*rest);
+      written = (size_t)snprintf(allow, METHODS, "%s", of ? of : "");
+      continue;
+    }
     written += (size_t)snprintf(allow + written, METHODS - written, "%s%s%s", written ? ", " : "", e->method,
                                 strcmp(e->method, "GET") ? "" : ", HEAD");
   }

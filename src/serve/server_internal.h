@@ -50,6 +50,8 @@ typedef struct mn_request {
 void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind);
 void mn_serve_embeddings(mn_server *s, const mn_request *r);
 void mn_serve_sessions(mn_server *s, const mn_request *r);
+/* The methods that a path below /sessions is for, "GET, HEAD"; NULL: there is nothing at it. */
+const char *mn_serve_sessions_methods(const char *rest);
 /* Every generation ends now: the server does. */
 void mn_serve_cancel_all(mn_server *s);
 void mn_serve_check_times(mn_server *s); /* those that took too long */

@@ -325,29 +325,38 @@ static bool wrong_method(const mn_request *r, const char *allow, mn_refusal *why
                    mn_printable(h->method, method), allow);
 }
 
-/* "NAME/fork" and the like, after the method. */
-static bool understand(const mn_request *r, errand *e, mn_refusal *why) {
-  static const struct {
-    const char *method, *verb, *allow;
-    what what;
-  } all[] = {{"GET", "", "GET, HEAD, DELETE", SHOW},
+static const struct {
+  const char *method, *verb, *allow;
+  what what;
+} asked[] = {{"GET", "", "GET, HEAD, DELETE", SHOW},
              {"DELETE", "", "GET, HEAD, DELETE", REMOVE},
              {"POST", "fork", "POST", FORK},
              {"POST", "rollback", "POST", BACK},
              {"POST", "save", "POST", SAVE}};
-  const char *method = mn_exchange_head(r->x)->method, *slash = strchr(r->rest, '/'), *verb = slash ? slash + 1 : "", *allow = NULL;
+enum { N_ASKED = sizeof asked / sizeof *asked };
+
+const char *mn_serve_sessions_methods(const char *rest) {
+  const char *slash = strchr(rest, '/'), *verb = slash ? slash + 1 : "";
+  if (!*rest) return "GET, HEAD";
+  for (int i = 0; i < N_ASKED; i++)
+    if (!strcmp(verb, asked[i].verb)) return asked[i].allow;
+  return NULL;
+}
+
+/* "NAME/fork" and the like, after the method. */
+static bool understand(const mn_request *r, errand *e, mn_refusal *why) {
+  const char *method = mn_exchange_head(r->x)->method, *slash = strchr(r->rest, '/'), *verb = slash ? slash + 1 : "";
+  const char *allow = mn_serve_sessions_methods(r->rest);
   const size_t n = slash ? (size_t)(slash - r->rest) : strlen(r->rest);
   char name[MN_KEPT_NAME + 2];
   if (!strcmp(method, "HEAD")) method = "GET";
-  if (!n && !slash) return e->what = LIST, !strcmp(method, "GET") || wrong_method(r, "GET, HEAD", why);
+  if (!n && !slash) return e->what = LIST, !strcmp(method, "GET") || wrong_method(r, allow, why);
   snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : sizeof name), r->rest);
   if (!mn_kept_name(name, why)) return false;
   memcpy(e->name, name, n + 1);
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-    if (strcmp(verb, all[i].verb) != 0) continue;
-    allow = all[i].allow;
-    if (strcmp(method, all[i].method) != 0) continue;
-    e->what = all[i].what;
+  for (int i = 0; i < N_ASKED; i++) {
+    if (strcmp(verb, asked[i].verb) != 0 || strcmp(method, asked[i].method) != 0) continue;
+    e->what = asked[i].what;
     if (e->what == SAVE && !e->server->config.sessions)
       return mn_refuse(why, 400, NULL, "unsupported", "this server keeps sessions in memory alone: start it with --sessions DIR");
     return read_body(r, e, why);

@@ -55,6 +55,11 @@ void mn_voice_free(mn_voice *v) {
   free(v);
 }
 
+void mn_voice_hear(mn_voice *v, const int32_t *prompt, int64_t n) {
+  const int64_t window = v->c.sampling.repetition_window;
+  for (int64_t i = n > window ? n - window : 0; i < n; i++) mn_sampler_note(v->sampler, prompt[i]);
+}
+
 /* ---- drawing ---- */
 /* The logits as the request wants them, in `room` where it wants anything. */
 static mn_status lean(const mn_voice *v, mn_sampler_room *room, const float **logits) {

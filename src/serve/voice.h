@@ -51,6 +51,8 @@ typedef struct mn_voice mn_voice;
 /* The i-th answer to the same prompt draws otherwise than the others. `tok` and what `manner` points to must outlive it. */
 mn_status mn_voice_new(const mn_manner *manner, const mn_tokenizer *tok, int64_t vocab_size, int64_t i, mn_voice **out);
 void mn_voice_free(mn_voice *v); /* NULL is fine */
+/* What it answers: the repetition penalty looks back at that, too. */
+void mn_voice_hear(mn_voice *v, const int32_t *prompt, int64_t n);
 /* Draws the next token of a stream that has seen `position` tokens, in `room`, which voices of other threads do not use meanwhile. What the
  * token adds to the text that is certain by now is mn_voice_text; *ending: the answer is whole, and its last text has come. Voices of
  * different machines, or of none, may do this at once. */
