@@ -432,6 +432,12 @@ static void what_is_said_of_sentences_counts(void) {
       {POOLING("\"pooling_mode_lasttoken\": true"), MN_POOL_LAST, 0, NULL},
       {POOLING("\"pooling_mode_mean_sqrt_len_tokens\": true") "; echo '{\"max_seq_length\": 7}' >sentence_bert_config.json", MN_POOL_MEAN,
        7, NULL},
+      {POOLING("\"pooling_mode_mean_tokens\": true") "; echo '{\"prompts\": {\"query\": \"query: \"}, \"default_prompt_name\": \"query\"}' "
+                                                     ">config_sentence_transformers.json",
+       0, 0, "so that 'query: ' stands before each text"},
+      {POOLING("\"pooling_mode_mean_tokens\": true") "; echo '{\"prompts\": {\"query\": \"query: \"}, \"default_prompt_name\": null}' "
+                                                     ">config_sentence_transformers.json",
+       MN_POOL_MEAN, 0, NULL},
       {POOLING("\"pooling_mode_max_tokens\": true"), 0, 0, "pooling_mode_max_tokens is true, and is not done"},
       {POOLING("\"pooling_mode_cls_token\": true, \"pooling_mode_mean_tokens\": true"), 0, 0, "2 modes of pooling are true"},
       {POOLING("\"pooling_mode_cls_token\": true") "; sed -i 's/Transformer/Dense/' modules.json", 0, 0, "a module 'Dense'"},
@@ -463,7 +469,8 @@ static void what_is_said_of_sentences_counts(void) {
     for (int k = 0; k < 2 && !rc; k++) { /* in GGUF, and from there */
       if (k) CHECK(sh(MNEME "convert c.gguf --out back --quiet 2>&1") == 0, "%s", out);
       CHECK_OK(mn_bundle_open(k ? "back" : "c.gguf", NULL, 1, &b));
-      CHECK(!b.sentences.fault && b.sentences.pooling == cases[i].how, "%s: %d", cases[i].change, (int)b.sentences.pooling);
+      CHECK(!b.sentences.fault && b.sentences.pooling == cases[i].how && b.sentences.most == cases[i].most, "%s: %d, %lld", cases[i].change,
+            (int)b.sentences.pooling, (long long)b.sentences.most);
       mn_bundle_close(&b);
     }
   }

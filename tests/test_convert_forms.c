@@ -72,6 +72,76 @@ static void several_ends_stay_several(void) {
   mn_gguf_close(g);
 }
 
+/* a.gguf with a vocabulary of SentencePiece's, as another program writes it: of the tokens that end an answer it names one. */
+static void put_vocabulary(const char *path) {
+  static char letters[VOCAB][8];
+  static const char *const first[] = {"<unk>", "<s>", "</s>", "<|im_end|>"};
+  mn_gguf *g = NULL;
+  mn_gguf_writer *w = mn_gguf_writer_new();
+  mn_gguf_bytes token[VOCAB];
+  int32_t kind[VOCAB];
+  float score[VOCAB];
+  for (int i = 0; i < VOCAB; i++) {
+    if (i >= 4) snprintf(letters[i], sizeof letters[i], i < 30 ? "%c" : "\xE2\x96\x81%c", i < 30 ? 'a' + i - 4 : '!' + i - 30);
+    const char *text = i < 4 ? first[i] : letters[i];
+    token[i] = (mn_gguf_bytes){text, strlen(text)};
+    kind[i] = i == 0 ? 2 : i < 4 ? 3 : 1;
+    score[i] = -(float)i;
+  }
+  CHECK_OK(mn_gguf_open("a.gguf", &g));
+  for (int i = 0; g && i < mn_gguf_meta_count(g); i++)
+    if (strncmp(mn_gguf_meta_at(g, i)->key, "tokenizer.", 10) != 0 && strncmp(mn_gguf_meta_at(g, i)->key, "mneme.", 6) != 0)
+      CHECK_OK(mn_gguf_writer_copy(w, mn_gguf_meta_at(g, i)));
+  CHECK_OK(mn_gguf_writer_string(w, "tokenizer.ggml.model", "llama"));
+  CHECK_OK(mn_gguf_writer_strings(w, "tokenizer.ggml.tokens", token, VOCAB));
+  CHECK_OK(mn_gguf_writer_i32s(w, "tokenizer.ggml.token_type", kind, VOCAB));
+  CHECK_OK(mn_gguf_writer_f32s(w, "tokenizer.ggml.scores", score, VOCAB));
+  CHECK_OK(mn_gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", 2));
+  for (int i = 0; g && i < mn_gguf_count(g); i++) {
+    const mn_gguf_tensor *t = mn_gguf_at(g, i);
+    CHECK_OK(mn_gguf_writer_add(w, t->name, t->type->type, &t->shape, t->data));
+  }
+  CHECK_OK(mn_gguf_writer_save(w, path));
+  mn_gguf_writer_free(w);
+  mn_gguf_close(g);
+}
+
+/* What begins and ends texts, by number and by name; a text's first token, whether a setting or the tokenizer puts it there. */
+static void what_begins_and_ends_texts_goes_along(void) {
+  static const char *const paths[] = {"spoken.gguf", "spoken", "again.gguf"};
+  mn_gguf *g = NULL;
+  bool begins = false;
+  put_vocabulary("spoken.gguf");
+  CHECK(sh(MNEME "convert spoken.gguf --out spoken --quiet 2>&1 && " MNEME "convert spoken --out again.gguf --quiet 2>&1") == 0, "%s", out);
+  for (int i = 0; i < 3; i++) {
+    mn_bundle b;
+    mn_ids ids = {0};
+    CHECK_OK(mn_bundle_open(paths[i], NULL, 1, &b));
+    CHECK(b.speech.n_eos == 2 && mn_bundle_ends(&b, 2) && mn_bundle_ends(&b, 3) && b.speech.bos == 1, "%s: %d ends, %d begins", paths[i],
+          b.speech.n_eos, b.speech.bos);
+    if (b.tokenizer) CHECK_OK(mn_bundle_encode(&b, "a", 1, true, &ids));
+    CHECK(ids.len == 2 && ids.data[0] == 1, "%s: %zu ids", paths[i], ids.len);
+    mn_ids_free(&ids);
+    mn_bundle_close(&b);
+  }
+  CHECK(sh("cat spoken/tokenizer_config.json") == 0 && strstr(out, "\"bos_token\": \"<s>\"") && strstr(out, "\"eos_token\": \"</s>\"") &&
+            strstr(out, "\"add_bos_token\": true"),
+        "%s", out);
+  CHECK_OK(mn_gguf_open("again.gguf", &g));
+  if (g) CHECK_OK(mn_gguf_bool(g, "tokenizer.ggml.add_bos_token", NULL, &begins));
+  CHECK(begins, "other programs put it there, too");
+  mn_gguf_close(g);
+  /* where no setting says it, and the tokenizer does it */
+  CHECK(sh("rm -rf unsaid && cp -r spoken unsaid && sed -i '/add_bos_token/d' unsaid/tokenizer_config.json && " MNEME
+           "convert unsaid --out unsaid.gguf --quiet 2>&1") == 0,
+        "%s", out);
+  begins = false;
+  CHECK_OK(mn_gguf_open("unsaid.gguf", &g));
+  if (g) CHECK_OK(mn_gguf_bool(g, "tokenizer.ggml.add_bos_token", NULL, &begins));
+  CHECK(begins, "the tokenizer does");
+  mn_gguf_close(g);
+}
+
 static void in_blocks_it_says_nearly_the_same(void) {
   static const struct {
     const char *type;
@@ -236,6 +306,7 @@ int main(void) {
   setenv("MNEME_LOG", "error", 1);
   RUN(there_and_back_is_the_same_model);
   RUN(several_ends_stay_several);
+  RUN(what_begins_and_ends_texts_goes_along);
   RUN(in_blocks_it_says_nearly_the_same);
   RUN(checkpoints_of_others_stay_what_they_are);
   RUN(a_model_in_several_files_is_one);

@@ -258,8 +258,8 @@ static mn_status write_hf(mn_converting *job, const char *dir) {
 
 /* Takes away what was written. */
 static void take_back(const mn_converting *job, const char *to) {
-  static const char *const names[] = {"model.safetensors",      "config.json",  "tokenizer.json",       "tokenizer_config.json",
-                                      "generation_config.json", "modules.json", "1_Pooling/config.json"};
+  static const char *const names[] = {"model.safetensors",      "config.json",  "tokenizer.json",        "tokenizer_config.json",
+                                      "generation_config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"};
   char *why = mn_strdup(mn_message());
   if (job->form == MN_FORM_GGUF) (void)mn_file_remove(to);
   for (size_t i = 0; job->form == MN_FORM_HF && i < sizeof names / sizeof *names; i++) {

@@ -157,7 +157,8 @@ static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w, bool
   if (status == MN_OK) status = mn_speech_read_hf(dir, tok, &speech);
   if (status == MN_OK && speech.bos >= 0) status = mn_gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)speech.bos);
   if (status == MN_OK) status = put_ends(&speech, w);
-  if (status == MN_OK && json) status = mn_gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", speech.add_bos);
+  const bool begins = speech.add_bos || (tok && mn_tokenizer_adds_bos(tok)); /* by a setting, or by the post-processor */
+  if (status == MN_OK && json) status = mn_gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", begins);
   if (status == MN_OK && speech.chat_template) status = mn_gguf_writer_string(w, "tokenizer.chat_template", speech.chat_template);
   mn_tokenizer_free(tok);
   mn_speech_free(&speech);
@@ -208,6 +209,7 @@ static mn_status put_pooling(const mn_converting *job, mn_gguf_writer *w, const 
   if (status == MN_OK && s.lower) status = check_case(job, &s);
   if (status == MN_OK && s.fault) status = mn_fail(MN_ERR_UNSUPPORTED, "%s", s.fault);
   if (status == MN_OK) status = mn_gguf_writer_u32(w, key, (uint32_t)mn_sentences_gguf(s.pooling));
+  if (status == MN_OK && s.most) status = mn_gguf_writer_u64(w, MN_GGUF_MOST_TOKENS, (uint64_t)s.most);
   mn_sentences_free(&s);
   return status;
 }
@@ -254,10 +256,13 @@ static mn_status id_of(const mn_gguf *g, const char *key, int64_t *out) {
   return mn_gguf_i64(g, key, &none, out);
 }
 
-static mn_status say_ends(const mn_gguf *g, mn_keys *k) {
+/* Those that the file names, and those that its vocabulary knows by name (tok, or NULL): an answer ends with all of them. */
+static mn_status say_ends(const mn_gguf *g, const mn_tokenizer *tok, mn_keys *k) {
   mn_speech speech = {0};
+  const int32_t *known;
   int64_t ids[MN_EOS_MOST];
   mn_status status = mn_speech_read_gguf(g, &speech);
+  for (size_t i = 0, n = tok ? mn_tokenizer_ends(tok, &known) : 0; i < n; i++) mn_speech_add_eos(&speech, known[i]);
   for (int i = 0; i < speech.n_eos; i++) ids[i] = speech.eos[i];
   if (status == MN_OK && speech.n_eos == 1) mn_keys_int(k, "eos_token_id", ids[0]);
   if (status == MN_OK && speech.n_eos > 1) mn_say_numbers(k, "eos_token_id", speech.n_eos, ids);
@@ -265,34 +270,61 @@ static mn_status say_ends(const mn_gguf *g, mn_keys *k) {
   return status;
 }
 
+/* Other programs, and chat templates, know the tokens that begin and end texts by what they are called. */
+static mn_status name_tokens(const mn_gguf *g, const mn_tokenizer *tok, int64_t bos, mn_keys *k) {
+  static const char *const words[] = {"bos_token", "eos_token", "unk_token", "pad_token", "mask_token", "sep_token", "cls_token"};
+  static const char *const keys[] = {NULL, "eos", "unknown", "padding", "mask", "seperator", "cls"}; /* the format spells it so */
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+    char key[64];
+    int64_t id = bos;
+    size_t n = 0;
+    snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", keys[i] ? keys[i] : "bos");
+    if (keys[i]) MN_TRY(id_of(g, key, &id));
+    const char *text = id >= 0 && id <= INT32_MAX ? mn_tokenizer_token(tok, (int32_t)id, &n) : NULL;
+    if (!text || !n || mn_utf8_valid(text, n) != n || memchr(text, 0, n)) continue;
+    const char *copy = mn_arena_format(k->arena, "%.*s", (int)n, text);
+    if (!copy) return MN_ERR_MEMORY;
+    if (mn_tokenizer_find(tok, copy) == id) mn_keys_text(k, words[i], copy);
+  }
+  return MN_OK;
+}
+
+/* The vocabulary of the file, or its whole tokenizer.json where that can be read; NULL: it has none. */
+static mn_status write_vocabulary(const mn_gguf *g, const char *path, mn_tokenizer **tok) {
+  const mn_gguf_meta *json = mn_gguf_meta_find(g, MN_GGUF_TOKENIZER_JSON);
+  *tok = NULL;
+  if (json && json->kind == MN_GGUF_STRING) {
+    if (mn_tokenizer_parse(path, (const char *)json->data, json->bytes, tok) != MN_OK) *tok = NULL; /* it is kept all the same */
+    return mn_file_write(path, json->data, json->bytes);
+  }
+  if (!mn_tokenizer_in_gguf(g)) return MN_OK;
+  MN_TRY(mn_tokenizer_from_gguf(g, tok));
+  return mn_tokenizer_save(*tok, path);
+}
+
 /* tokenizer.json, which the file has whole or as a vocabulary; tokenizer_config.json and generation_config.json. */
 static mn_status write_tokenizer(const mn_converting *job, const char *dir) {
   const mn_gguf *g = job->from->gguf;
-  const mn_gguf_meta *json = mn_gguf_meta_find(g, MN_GGUF_TOKENIZER_JSON);
-  const bool no = false;
+  const bool no = false, whole = mn_gguf_meta_find(g, MN_GGUF_TOKENIZER_JSON) != NULL;
   const char *chat = NULL;
   bool add_bos = false;
   int64_t bos = -1;
+  mn_tokenizer *tok = NULL;
   MN_TRY(id_of(g, "tokenizer.ggml.bos_token_id", &bos));
   MN_TRY(mn_gguf_bool(g, "tokenizer.ggml.add_bos_token", &no, &add_bos));
   if (mn_gguf_meta_find(g, "tokenizer.chat_template")) MN_TRY(mn_gguf_string(g, "tokenizer.chat_template", NULL, job->arena, &chat));
   char *path = mn_path_join(dir, "tokenizer.json");
-  mn_status status = path ? MN_OK : MN_ERR_MEMORY;
-  if (status == MN_OK && json && json->kind == MN_GGUF_STRING) {
-    status = mn_file_write(path, json->data, json->bytes);
-  } else if (status == MN_OK && mn_tokenizer_in_gguf(g)) {
-    mn_tokenizer *tok = NULL;
-    status = mn_tokenizer_from_gguf(g, &tok);
-    if (status == MN_OK) status = mn_tokenizer_save(tok, path);
-    mn_tokenizer_free(tok);
-  }
-  free(path);
-  MN_TRY(status);
   mn_keys texts = {.arena = job->arena}, ends = {.arena = job->arena};
-  mn_keys_bool(&texts, "add_bos_token", add_bos);
+  mn_status status = path ? write_vocabulary(g, path, &tok) : MN_ERR_MEMORY;
+  free(path);
+  if (tok && !whole && bos < 0) bos = mn_tokenizer_bos(tok); /* what the file leaves out is as usual for its kind */
+  mn_keys_bool(&texts, "add_bos_token", add_bos || (tok && mn_tokenizer_adds_bos(tok)));
+  if (status == MN_OK && tok) status = name_tokens(g, tok, bos, &texts);
   if (chat) mn_keys_text(&texts, "chat_template", chat);
   if (bos >= 0) mn_keys_int(&ends, "bos_token_id", bos);
-  MN_TRY(say_ends(g, &ends));
+  if (status == MN_OK) status = say_ends(g, whole ? NULL : tok, &ends);
+  mn_tokenizer_free(tok);
+  MN_TRY(status);
   MN_TRY(mn_checkpoint_write_json(dir, "tokenizer_config.json", mn_keys_map(&texts)));
   return mn_checkpoint_write_json(dir, "generation_config.json", mn_keys_map(&ends));
 }

@@ -77,6 +77,24 @@ static mn_status read_limits(mn_arena *arena, const char *dir, const char *folde
   return MN_OK;
 }
 
+/* A prompt that stands before each text, where nobody asks for another. */
+static mn_status check_prompt(mn_arena *arena, const char *dir) {
+  const mn_value *map;
+  const char *path;
+  char shown[MN_PRINTABLE], words[MN_PRINTABLE];
+  MN_TRY(read_file(arena, dir, "", "config_sentence_transformers.json", &path, &map));
+  const mn_value *name = mn_value_get(map, "default_prompt_name");
+  if (!name || name->kind != MN_TEXT) return MN_OK;
+  const mn_value *prompt = mn_value_get(mn_value_get(map, "prompts"), name->as.text);
+  const char *text = prompt && prompt->kind == MN_TEXT ? prompt->as.text : "";
+  return !*text
+             ? MN_OK
+             : mn_fail(MN_ERR_UNSUPPORTED,
+                       "%s: default_prompt_name is '%s', so that '%s' stands before each text, which is not done; make it null and put the "
+                       "prompt before the texts yourself",
+                       path, mn_printable(name->as.text, shown), mn_printable(text, words));
+}
+
 /* "sentence_transformers.models.Pooling" is a Pooling. */
 static const char *kind_of(const mn_value *module) {
   const mn_value *type = mn_value_get(module, "type");
@@ -92,6 +110,7 @@ static mn_status read_modules(mn_arena *arena, const char *dir, mn_sentences *ou
   MN_TRY(read_file(arena, dir, "", "modules.json", &path, &list));
   if (!list) return MN_OK;
   if (list->kind != MN_LIST) return mn_fail(MN_ERR_FORMAT, "%s must be a list of modules", path);
+  MN_TRY(check_prompt(arena, dir));
   for (size_t i = 0; i < list->count; i++) {
     const mn_value *folder = mn_value_get(list->as.items[i], "path");
     const char *kind = kind_of(list->as.items[i]), *name = folder && folder->kind == MN_TEXT ? folder->as.text : "";
@@ -156,7 +175,9 @@ mn_status mn_sentences_read_gguf(const mn_gguf *g, mn_sentences *out) {
                               mn_gguf_path(g), key, (long long)how),
                       out);
   out->pooling = of[how];
-  return MN_OK;
+  const int64_t all = 0;
+  MN_TRY(mn_gguf_i64(g, MN_GGUF_MOST_TOKENS, &all, &out->most));
+  return out->most >= 0 ? MN_OK : mn_fail(MN_ERR_FORMAT, "%s: %s must be an integer of at least 1", mn_gguf_path(g), MN_GGUF_MOST_TOKENS);
 }
 
 /* ---- writing ---- */
@@ -184,5 +205,11 @@ mn_status mn_sentences_write_hf(mn_arena *arena, const char *dir, const mn_sente
   MN_TRY(mn_dir_need_real(folder));
   MN_TRY(mn_make_dirs(folder));
   MN_TRY(mn_checkpoint_write_json(folder, "config.json", mn_keys_map(&pooling)));
+  if (s->most) {
+    mn_keys limits = {.arena = arena};
+    mn_keys_int(&limits, "max_seq_length", s->most);
+    mn_keys_bool(&limits, "do_lower_case", false); /* the tokenizer sees to that */
+    MN_TRY(mn_checkpoint_write_json(dir, "sentence_bert_config.json", mn_keys_map(&limits)));
+  }
   return mn_checkpoint_write_json(dir, "modules.json", mn_value_list(arena, 3, modules));
 }

@@ -14,6 +14,8 @@ void mn_sentences_free(mn_sentences *s);
 /* Where texts are read in small letters, `tok` (or NULL) makes them so; else that is out->fault. */
 mn_status mn_sentences_check_case(const mn_tokenizer *tok, mn_sentences *out);
 
+/* How many tokens of a text are read, where a checkpoint says so: other programs have no key for it. */
+#define MN_GGUF_MOST_TOKENS "tokenizer.mneme.max_seq_length"
 /* GGUF's number for it (llama.cpp's enum llama_pooling_type). */
 int mn_sentences_gguf(mn_pooling pooling);
 /* DIR/modules.json and the files that it names, for other programs. */
