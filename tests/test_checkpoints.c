@@ -479,6 +479,25 @@ static void what_is_said_of_sentences_counts(void) {
 #undef POOLING
 }
 
+/* What a tokenizer.json says of batches is told where it is not done, and there alone: an encoder of sentences refuses a text that is too long. */
+static void what_is_not_cut_is_told(void) {
+  static const char told[] = "'truncation' cuts texts after 9 tokens";
+  json_t *kinds = json_load_file(MN_TEST_SOURCE_DIR "/tests/golden/tokenizer/kinds.json", JSON_ALLOW_NUL, NULL);
+  json_t *tokenizer = json_object_get(json_object_get(kinds, "bert"), "tokenizer");
+  json_object_set_new(tokenizer, "padding", json_pack("{s: {s: i}}", "strategy", "Fixed", 9));
+  for (int cuts = 0; cuts < 2; cuts++) {
+    json_object_set_new(tokenizer, "truncation", cuts ? json_pack("{s: i}", "max_length", 9) : json_null());
+    CHECK(sh("rm -rf copy other && cp -r " GOLDEN "bert copy && cp -r " GOLDEN "llama other") == 0, "%s", out);
+    CHECK(json_dump_file(tokenizer, "copy/tokenizer.json", 0) == 0 && json_dump_file(tokenizer, "other/tokenizer.json", 0) == 0, "written");
+    (void)sh(MNEME "embed copy a --quiet 2>&1");
+    CHECK(!strstr(out, "truncation") && !strstr(out, "padding"), "%s", out);
+    CHECK(sh(MNEME "tokenize copy/tokenizer.json a 2>&1") == 0 && !strstr(out, told) == !cuts && !strstr(out, "padding"), "%s", out);
+    (void)sh(MNEME "generate --model other --prompt a --tokens 1 --quiet 2>&1");
+    CHECK(!strstr(out, told) == !cuts && !strstr(out, "padding"), "%s", out);
+  }
+  json_decref(kinds);
+}
+
 /* Ids beyond the vocabulary end nothing; a whole file is read before shards, as other programs do. */
 static void what_stands_beside_is_no_trap(void) {
   mn_bundle b;
@@ -570,6 +589,7 @@ int main(void) {
   RUN(settings_are_held_against_tensors);
   RUN(what_is_not_done_is_named);
   RUN(what_is_said_of_sentences_counts);
+  RUN(what_is_not_cut_is_told);
   RUN(what_stands_beside_is_no_trap);
   RUN(what_lies_there_is_no_model);
   RUN(numbers_of_any_length_are_read);

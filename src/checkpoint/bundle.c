@@ -108,6 +108,7 @@ mn_status mn_bundle_open(const char *path, const char *backend, int threads, mn_
   if (status == MN_OK && out->form != MN_FORM_MNEME) say_strangers(path, out);
   if (status == MN_OK && out->form == MN_FORM_HF) status = mn_sentences_read_hf(path, &out->sentences);
   if (status == MN_OK) status = mn_sentences_check_case(out->tokenizer, &out->sentences);
+  if (status == MN_OK && out->tokenizer && mn_model_check_stream(out->model) == MN_OK) mn_tokenizer_warn_of_cuts(out->tokenizer);
   if (status != MN_OK) mn_bundle_close(out);
   return status;
 }

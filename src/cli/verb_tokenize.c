@@ -169,6 +169,7 @@ static mn_status run(mn_cli *cli) {
   mn_tokenizer *tok = NULL;
   mn_text input = {0};
   mn_status status = open_tokenizer(cli->args[0], &tok);
+  if (status == MN_OK && !mn_cli_given(cli, "decode")) mn_tokenizer_warn_of_cuts(tok);
   if (status == MN_OK) status = work(cli, tok, &input);
   mn_text_free(&input);
   mn_tokenizer_free(tok);

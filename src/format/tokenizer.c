@@ -272,6 +272,12 @@ mn_status mn_tokenizer_complete(mn_tokenizer *tok, const char *name) {
 
 static bool exists(const mn_tokenizer *tok, int32_t id) { return id >= 0 && id < tok->n_ids && (tok->tokens[id].flags & TOKEN_EXISTS); }
 
+void mn_tokenizer_warn_of_cuts(const mn_tokenizer *tok) {
+  if (!tok->cuts) return;
+  mn_log_write(MN_LOG_WARN, "%s: 'truncation' cuts texts after %lld tokens where other programs heed it, and here they stay whole",
+               tok->name, (long long)tok->cuts);
+}
+
 int32_t mn_tokenizer_vocab_size(const mn_tokenizer *tok) { return tok->n_ids; }
 
 bool mn_tokenizer_is_bytes(const mn_tokenizer *tok) { return tok->byte_level && tok->n_merges == 0; }

@@ -25,6 +25,9 @@ mn_status mn_tokenizer_save(const mn_tokenizer *tok, const char *path);
 const char *mn_tokenizer_json(const mn_tokenizer *tok, size_t *n); /* the same text; lives as long as tok */
 
 /* ---- asking ---- */
+/* Warns of a `truncation`: the program that the file comes from cuts texts there, and here they are whole. For who reads texts whole; an
+ * encoder that refuses long ones has nothing to say. */
+void mn_tokenizer_warn_of_cuts(const mn_tokenizer *tok);
 int32_t mn_tokenizer_vocab_size(const mn_tokenizer *tok); /* the largest id + 1; there may be holes */
 bool mn_tokenizer_is_bytes(const mn_tokenizer *tok);      /* no merges: any byte is one token */
 bool mn_tokenizer_is_special(const mn_tokenizer *tok, int32_t id);

@@ -168,6 +168,7 @@ struct mn_tokenizer {
   int32_t eos, bos, ends[MAX_ENDS]; /* eos -2: found by its name */
   int n_ends;
   bool ends_given;
+  int64_t cuts; /* tokens that `truncation` leaves of a text; 0: all */
 };
 
 /* The GPT-2 code that writes each byte as a printable character: byte -> code point, and back (-1 if none). */

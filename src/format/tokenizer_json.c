@@ -328,10 +328,12 @@ static mn_status read_root(reader *r, const json_t *root) {
   if (version && (!json_is_string(version) || strcmp(json_string_value(version), "1.0") != 0))
     return REFUSE_KIND(r, "version '%s' is not supported; '1.0' is",
                        json_is_string(version) ? show(r, json_string_value(version)) : "that is no text");
-  static const char *const of_batches[] = {"truncation", "padding"};
-  for (int i = 0; i < 2; i++)
-    if (is_set(json_object_get(root, of_batches[i])))
-      mn_log_write(MN_LOG_WARN, "%s: '%s' changes nothing: texts are neither cut nor filled here", r->name, of_batches[i]);
+  const json_t *truncation = json_object_get(root, "truncation"); /* `padding` fills batches with what nobody sees */
+  if (is_set(truncation)) {
+    const json_t *most = json_object_get(truncation, "max_length");
+    if (!json_is_integer(most) || json_integer_value(most) < 0) return REFUSE(r, "truncation has no max_length that is a number of tokens");
+    r->tok->cuts = json_integer_value(most);
+  }
   json_t *none = NULL;
   const json_t *added = json_object_get(root, "added_tokens");
   if (!is_set(added)) added = none = json_array();

@@ -153,7 +153,9 @@ mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, const mn_wa
   case MN_TOKENIZER_BPE:
     return train_bpe(r, watch, out);
   case MN_TOKENIZER_FILE:
-    return mn_context(mn_tokenizer_load(r->tokenizer.file, out), "tokenizer.file");
+    MN_TRY(mn_context(mn_tokenizer_load(r->tokenizer.file, out), "tokenizer.file"));
+    mn_tokenizer_warn_of_cuts(*out);
+    return MN_OK;
   default:
     return mn_tokenizer_bytes(special, 1, out);
   }
