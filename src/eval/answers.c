@@ -88,7 +88,8 @@ static mn_status one_batch(answering *a, int64_t step, mn_answers *out) {
   const mn_beam_config how = {.beams = c->beams,
                               .max_tokens = a->batch.field[a->target_at].shape.dim[1],
                               .length_penalty = c->length_penalty,
-                              .end = target[target_length(a, 0) - 1],
+                              .ends = &target[target_length(a, 0) - 1],
+                              .n_ends = 1,
                               .tokens = a->source->tok};
   MN_TRY(mn_session_reset(a->session));
   MN_TRY(mn_session_source(a->session, (const int32_t *)a->sources, a->batch.field[a->source_at].shape.dim[1], a->lengths));

@@ -79,10 +79,16 @@ static mn_status choose(const search *s, int64_t first, const float *logits, int
   return MN_OK;
 }
 
+static bool is_end(const mn_beam_config *c, int32_t token) {
+  for (int i = 0; i < c->n_ends; i++)
+    if (c->ends[i] == token) return true;
+  return false;
+}
+
 static mn_status extend(search *s, const candidate *x, beam *out) {
   *out = s->now[x->from];
   out->log_p = x->log_p;
-  out->ended = x->token < 0 || x->token == s->c->end;
+  out->ended = x->token < 0 || is_end(s->c, x->token);
   if (out->ended) return MN_OK;
   if (s->n_words == s->room) {
     const size_t room = 2 * s->room + 256;
@@ -108,7 +114,7 @@ static mn_status step(search *s, const float *logits, int64_t *going) {
     for (int64_t k = 0; k < K; k++) {
       beam *b = &s->next[first + k];
       s->rows[first + k] = first;
-      s->feed[first + k] = s->c->end;
+      s->feed[first + k] = 0; /* nobody looks at what follows */
       if (k >= count) {
         *b = (beam){.dead = true};
         continue;

@@ -7,10 +7,11 @@
 #include "run/session.h"
 
 typedef struct mn_beam_config {
-  int64_t beams;              /* beginnings that are kept for each answer; 1: greedy                                            */
-  int64_t max_tokens;         /* an answer is cut there                                                                          */
-  double length_penalty;      /* answers are compared by log p / ((5 + tokens) / 6)^this (Wu et al. 2016, arXiv 1609.08144)      */
-  int32_t end;                /* the token that ends an answer; it is not part of it                                             */
+  int64_t beams;         /* beginnings that are kept for each answer; 1: greedy                                            */
+  int64_t max_tokens;    /* an answer is cut there                                                                          */
+  double length_penalty; /* answers are compared by log p / ((5 + tokens) / 6)^this (Wu et al. 2016, arXiv 1609.08144)      */
+  const int32_t *ends;   /* tokens that end an answer; they are not part of it                                              */
+  int n_ends;
   const mn_tokenizer *tokens; /* only its tokens are said; NULL: every id of the model                                     */
 } mn_beam_config;
 
