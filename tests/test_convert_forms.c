@@ -142,6 +142,36 @@ static void what_begins_and_ends_texts_goes_along(void) {
   mn_gguf_close(g);
 }
 
+/* The token that a model says greedily, or by beams; -1: none. */
+static int says_first(const char *model, const char *how) {
+  CHECK(sh(MNEME "generate --model %s --prompt abc --tokens 1 %s --json --quiet 2>/dev/null", model, how) == 0, "%s", out);
+  const char *at = strstr(out, "\"tokens\": [");
+  return at ? atoi(at + 11) : -1;
+}
+
+/* Tokens that a checkpoint does not want said are not drawn, in either form. */
+static void what_is_not_to_be_said_is_not(void) {
+  const int first = says_first("spoken", "--temperature 0");
+  CHECK(first >= 0 && says_first("spoken.gguf", "--temperature 0") == first, "both say %d", first);
+  CHECK(sh("rm -rf hush && cp -r spoken hush && sed -i 's/{/{\"suppress_tokens\": [%d, -1, 999999], \"no_repeat_ngram_size\": 0,/' "
+           "hush/generation_config.json && " MNEME "convert hush --out hush.gguf --quiet 2>&1 && " MNEME
+           "convert hush.gguf --out hush-back --quiet 2>&1",
+           first) == 0,
+        "%s", out);
+  static const char *const paths[] = {"hush", "hush.gguf", "hush-back"};
+  const int other = says_first(paths[0], "--temperature 0");
+  CHECK(other >= 0 && other != first, "it says %d, and not %d", other, first);
+  for (int i = 1; i < 3; i++) CHECK(says_first(paths[i], "--temperature 0") == other, "%s", paths[i]);
+  for (int i = 0; i < 3; i++) CHECK(says_first(paths[i], "--beams 1") != first, "%s, by beams", paths[i]);
+  CHECK(sh(MNEME "generate --model hush --prompt abc --tokens 1 --temperature 0 2>&1") == 0 &&
+            !strstr(out, "not done when tokens are drawn"),
+        "%s", out);
+  CHECK(sh("sed -i 's/\"no_repeat_ngram_size\": 0/\"no_repeat_ngram_size\": 3/' hush/generation_config.json && MNEME_LOG=warn " MNEME
+           "generate --model hush --prompt abc --tokens 1 --temperature 0 2>&1") == 0 &&
+            strstr(out, "not done when tokens are drawn: no_repeat_ngram_size"),
+        "%s", out);
+}
+
 static void in_blocks_it_says_nearly_the_same(void) {
   static const struct {
     const char *type;
@@ -307,6 +337,7 @@ int main(void) {
   RUN(there_and_back_is_the_same_model);
   RUN(several_ends_stay_several);
   RUN(what_begins_and_ends_texts_goes_along);
+  RUN(what_is_not_to_be_said_is_not);
   RUN(in_blocks_it_says_nearly_the_same);
   RUN(checkpoints_of_others_stay_what_they_are);
   RUN(a_model_in_several_files_is_one);

@@ -106,6 +106,7 @@ mn_status mn_bundle_open(const char *path, const char *backend, int threads, mn_
   if (status == MN_OK && out->form == MN_FORM_GGUF) status = open_gguf_texts(path, out);
   if (status == MN_OK && out->form == MN_FORM_HF) status = mn_speech_read_hf(path, out->tokenizer, &out->speech);
   if (status == MN_OK && out->form != MN_FORM_MNEME) say_strangers(path, out);
+  if (status == MN_OK && out->tokenizer) mn_tokenizer_silence(out->tokenizer, out->speech.silent, out->speech.n_silent);
   if (status == MN_OK && out->form == MN_FORM_HF) status = mn_sentences_read_hf(path, &out->sentences);
   if (status == MN_OK) status = mn_sentences_check_case(out->tokenizer, &out->sentences);
   if (status == MN_OK && out->tokenizer && mn_model_check_stream(out->model) == MN_OK) mn_tokenizer_warn_of_cuts(out->tokenizer);

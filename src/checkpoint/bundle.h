@@ -16,8 +16,10 @@ typedef struct mn_speech { /* what a checkpoint says of texts and dialogues; zer
   char *eos_token;         /* what chat templates call so, as tokenizer_config.json says; NULL: the first of eos. Free: the same */
   int n_eos;               /* tokens that end an answer: generation_config.json's, else the settings', else the tokenizer's */
   int32_t eos[MN_EOS_MOST];
-  int32_t bos;  /* the token that begins a text; -1: none */
-  bool add_bos; /* a text begins with it: GGUF and tokenizer_config.json say so */
+  int32_t bos;     /* the token that begins a text; -1: none */
+  bool add_bos;    /* a text begins with it: GGUF and tokenizer_config.json say so */
+  int32_t *silent; /* tokens that are never drawn. Free: the same */
+  size_t n_silent;
 } mn_speech;
 
 typedef struct mn_sentences { /* what it says of one vector for a text (sentences.h) */

@@ -157,6 +157,7 @@ static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w, bool
   if (status == MN_OK) status = mn_speech_read_hf(dir, tok, &speech);
   if (status == MN_OK && speech.bos >= 0) status = mn_gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)speech.bos);
   if (status == MN_OK) status = put_ends(&speech, w);
+  if (status == MN_OK && speech.n_silent) status = mn_gguf_writer_i32s(w, MN_GGUF_SILENT_IDS, speech.silent, speech.n_silent);
   const bool begins = speech.add_bos || (tok && mn_tokenizer_adds_bos(tok)); /* by a setting, or by the post-processor */
   if (status == MN_OK && json) status = mn_gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", begins);
   if (status == MN_OK && speech.chat_template) status = mn_gguf_writer_string(w, "tokenizer.chat_template", speech.chat_template);
@@ -266,6 +267,11 @@ static mn_status say_ends(const mn_gguf *g, const mn_tokenizer *tok, mn_keys *k)
   for (int i = 0; i < speech.n_eos; i++) ids[i] = speech.eos[i];
   if (status == MN_OK && speech.n_eos == 1) mn_keys_int(k, "eos_token_id", ids[0]);
   if (status == MN_OK && speech.n_eos > 1) mn_say_numbers(k, "eos_token_id", speech.n_eos, ids);
+  int64_t *silent = status == MN_OK && speech.n_silent ? mn_alloc(speech.n_silent * sizeof *silent) : NULL;
+  for (size_t i = 0; silent && i < speech.n_silent; i++) silent[i] = speech.silent[i];
+  if (silent) mn_say_numbers(k, "suppress_tokens", (int64_t)speech.n_silent, silent);
+  else if (status == MN_OK && speech.n_silent) status = MN_ERR_MEMORY;
+  free(silent);
   mn_speech_free(&speech);
   return status;
 }

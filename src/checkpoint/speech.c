@@ -30,6 +30,8 @@ void mn_speech_add_eos(mn_speech *s, int64_t id) {
 void mn_speech_free(mn_speech *s) {
   free(s->chat_template);
   free(s->eos_token);
+  free(s->silent);
+  s->silent = NULL, s->n_silent = 0;
 }
 
 /* eos_token_id is a number or a list of them. */
@@ -44,6 +46,39 @@ static mn_status take_ids(const mn_value *root, mn_speech *s) {
   }
   if (s->bos < 0 && bos && bos->kind == MN_INTEGER && bos->as.integer >= 0 && bos->as.integer <= INT32_MAX)
     s->bos = (int32_t)bos->as.integer;
+  return MN_OK;
+}
+
+static mn_status add_silent(mn_speech *s, int64_t id) { /* others are no tokens */
+  if (id < 0 || id > INT32_MAX) return MN_OK;
+  int32_t *more = mn_realloc(s->silent, (s->n_silent + 1) * sizeof *more);
+  if (!more) return MN_ERR_MEMORY;
+  s->silent = more;
+  s->silent[s->n_silent++] = (int32_t)id;
+  return MN_OK;
+}
+
+/* What is said of draws is for who asks for them; but for tokens that are not to be drawn at all. What changes what is drawn otherwise is not done,
+ * and told. */
+static mn_status take_draws(const mn_value *generation, const char *dir, mn_speech *s) {
+  static const char *const others[] = {"begin_suppress_tokens", "bad_words_ids",  "sequence_bias",
+                                       "no_repeat_ngram_size",  "min_new_tokens", "min_length"};
+  const mn_value *list = mn_value_get(generation, "suppress_tokens");
+  mn_text names = {0};
+  if (list && list->kind != MN_NULL && list->kind != MN_LIST) return mn_value_fail(list, "suppress_tokens must be a list of tokens' ids");
+  for (size_t i = 0; list && list->kind == MN_LIST && i < list->count; i++) {
+    if (list->as.items[i]->kind != MN_INTEGER) return mn_value_fail(list, "suppress_tokens must be a list of tokens' ids");
+    MN_TRY(add_silent(s, list->as.items[i]->as.integer));
+  }
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    const mn_value *v = mn_value_get(generation, others[i]);
+    double number;
+    const bool nothing = !v || v->kind == MN_NULL || ((v->kind == MN_LIST || v->kind == MN_MAP) && !v->count) ||
+                         (mn_value_number(v, &number) && number == 0);
+    if (!nothing) mn_text_addf(&names, "%s%s", names.len ? ", " : "", others[i]);
+  }
+  if (names.len) mn_log_write(MN_LOG_WARN, "%s/generation_config.json: what is not done when tokens are drawn: %s", dir, names.data);
+  mn_text_free(&names);
   return MN_OK;
 }
 
@@ -94,6 +129,7 @@ mn_status mn_speech_read_hf(const char *dir, const mn_tokenizer *tok, mn_speech 
   if (status == MN_OK) status = read_beside(arena, dir, "tokenizer_config.json", &tokenizer);
   if (status == MN_OK) status = take_ids(generation, s);
   if (status == MN_OK) status = take_ids(config, s);
+  if (status == MN_OK && generation) status = take_draws(generation, dir, s);
   const mn_value *add = mn_value_get(tokenizer, "add_bos_token");
   if (status == MN_OK) {
     if (!s->n_eos) mn_speech_add_eos(s, token_of(tokenizer, "eos_token", tok));
@@ -125,6 +161,17 @@ static mn_status all_ends(const mn_gguf *g, mn_speech *s) {
   return status;
 }
 
+static mn_status all_silent(const mn_gguf *g, mn_speech *s) {
+  if (!mn_gguf_meta_find(g, MN_GGUF_SILENT_IDS)) return MN_OK;
+  mn_arena *arena = mn_arena_new();
+  const int64_t *ids = NULL;
+  size_t n = 0;
+  mn_status status = arena ? mn_gguf_ints(g, MN_GGUF_SILENT_IDS, arena, &ids, &n) : MN_ERR_MEMORY;
+  for (size_t i = 0; status == MN_OK && i < n; i++) status = add_silent(s, ids[i]);
+  mn_arena_free(arena);
+  return status;
+}
+
 mn_status mn_speech_read_gguf(const mn_gguf *g, mn_speech *s) {
   static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
   const bool no = false;
@@ -135,6 +182,7 @@ mn_status mn_speech_read_gguf(const mn_gguf *g, mn_speech *s) {
     mn_speech_add_eos(s, id);
   }
   MN_TRY(all_ends(g, s));
+  MN_TRY(all_silent(g, s));
   MN_TRY(token_at(g, "tokenizer.ggml.bos_token_id", &id));
   if (id >= 0 && id <= INT32_MAX) s->bos = (int32_t)id;
   MN_TRY(mn_gguf_bool(g, "tokenizer.ggml.add_bos_token", &no, &s->add_bos));

@@ -15,6 +15,8 @@ void mn_speech_free(mn_speech *s);                /* its texts */
 #define MN_GGUF_TOKENIZER_JSON "tokenizer.huggingface.json"
 /* All tokens that end an answer, where they are several. */
 #define MN_GGUF_EOS_IDS "tokenizer.mneme.eos_token_ids"
+/* Those that are never drawn. */
+#define MN_GGUF_SILENT_IDS "tokenizer.ggml.suppress_tokens"
 /* The same of a GGUF file's metadata. */
 mn_status mn_speech_read_gguf(const mn_gguf *g, mn_speech *out);
 

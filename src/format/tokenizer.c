@@ -284,6 +284,13 @@ bool mn_tokenizer_is_bytes(const mn_tokenizer *tok) { return tok->byte_level && 
 
 bool mn_tokenizer_is_special(const mn_tokenizer *tok, int32_t id) { return exists(tok, id) && (tok->tokens[id].flags & TOKEN_SPECIAL); }
 
+void mn_tokenizer_silence(mn_tokenizer *tok, const int32_t *ids, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (exists(tok, ids[i])) tok->tokens[ids[i]].flags |= TOKEN_SILENT;
+}
+
+bool mn_tokenizer_says(const mn_tokenizer *tok, int32_t id) { return exists(tok, id) && !(tok->tokens[id].flags & TOKEN_SILENT); }
+
 const char *mn_tokenizer_token(const mn_tokenizer *tok, int32_t id, size_t *n) {
   *n = 0;
   if (!exists(tok, id)) return NULL;

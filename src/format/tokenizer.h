@@ -33,6 +33,9 @@ bool mn_tokenizer_is_bytes(const mn_tokenizer *tok);      /* no merges: any byte
 bool mn_tokenizer_is_special(const mn_tokenizer *tok, int32_t id);
 /* The bytes a token stands for; NULL for an id that does not exist. Not zero-terminated. */
 const char *mn_tokenizer_token(const mn_tokenizer *tok, int32_t id, size_t *n);
+/* Tokens that are read and not said, as a checkpoint asks for (suppress_tokens): ids without a token are left aside. */
+void mn_tokenizer_silence(mn_tokenizer *tok, const int32_t *ids, size_t n);
+bool mn_tokenizer_says(const mn_tokenizer *tok, int32_t id); /* is there such a token, and may it be drawn? */
 /* Id of an added or special token by its content, or else of a vocabulary token by its bytes; -1 when there is none. */
 int32_t mn_tokenizer_find(const mn_tokenizer *tok, const char *content);
 /* The token that ends a document, by its usual names ("<|endoftext|>", "</s>", "<eos>" ...); -1 when there is none. */

@@ -29,14 +29,15 @@ enum {
   TOKEN_RSTRIP = 16,
   TOKEN_SINGLE_WORD = 32,
   TOKEN_NORMALIZED = 64, /* looked for in normalised text */
-  TOKEN_RAW = 128        /* of a byte-level vocabulary, but not spelled in its characters: text never becomes it */
+  TOKEN_RAW = 128,       /* of a byte-level vocabulary, but not spelled in its characters: text never becomes it */
+  TOKEN_SILENT = 256     /* read, and never drawn */
 };
 
 typedef struct token {
   const char *bytes; /* what it adds to a text when it is not the first token */
   const char *key;   /* how text spells it, normalised and cut; of a byte-level vocabulary, the same bytes */
   uint32_t n, key_n;
-  uint8_t flags;
+  uint16_t flags;
 } token;
 
 typedef enum { MODEL_BPE, MODEL_UNIGRAM, MODEL_WORDPIECE, MODEL_WORDLEVEL } mn_model_kind;

@@ -177,11 +177,10 @@ static mn_status take_best(const search *s, int64_t first, mn_beam_answer *out) 
 /* Only what the tokenizer has a token for is said: a model may have room for more, and its tokenizer may have holes. */
 static mn_status bar(search *s) {
   bool any = !s->c->tokens;
-  size_t bytes;
   s->barred = mn_calloc((size_t)s->V, sizeof *s->barred);
   if (!s->barred) return MN_ERR_MEMORY;
   for (int64_t t = 0; t < s->V && s->c->tokens; t++) {
-    s->barred[t] = !mn_tokenizer_token(s->c->tokens, (int32_t)t, &bytes);
+    s->barred[t] = !mn_tokenizer_says(s->c->tokens, (int32_t)t);
     any = any || !s->barred[t];
   }
   return any ? MN_OK : mn_fail(MN_ERR_CONFIG, "the tokenizer has no token for any of the model's %lld ids", (long long)s->V);

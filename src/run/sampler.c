@@ -117,8 +117,7 @@ mn_status mn_sampler_tokens(const mn_tokenizer *tok, int64_t vocab_size, uint64_
   bool any = false;
   if (!has) return MN_ERR_MEMORY;
   for (int64_t i = 0; i < vocab_size; i++) {
-    size_t bytes;
-    if (!mn_tokenizer_token(tok, (int32_t)i, &bytes)) continue;
+    if (!mn_tokenizer_says(tok, (int32_t)i)) continue;
     has[i / 64] |= (uint64_t)1 << (i % 64), any = true;
   }
   return any ? MN_OK : mn_fail(MN_ERR_CONFIG, "the tokenizer has no token for any of the model's %lld ids", (long long)vocab_size);
