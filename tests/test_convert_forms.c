@@ -306,6 +306,41 @@ static void the_vocabulary_of_a_gguf_file_is_the_tokenizers(void) {
   mn_gguf_close(g);
 }
 
+/* Other programs open a file only where its vocabulary has as many tokens as the model has rows: models have rows that no token needs, and
+ * tokenizers tokens that were added and never learned. */
+static void a_vocabulary_has_a_token_for_each_row(void) {
+  enum { MERGED = 409 }; /* and one that was added */
+  static const int cases[] = {MERGED + 7, MERGED + 1, MERGED, MERGED - 1};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    mn_gguf *g = NULL;
+    mn_tokenizer *tok = NULL;
+    mn_arena *arena = mn_arena_new();
+    const mn_gguf_bytes *list = NULL;
+    size_t n = 0;
+    CHECK(sh("rm -rf rows rows.gguf") == 0, "%s", out);
+    put_llama("rows", cases[i], 64);
+    CHECK(
+        sh("sed 's/\"added_tokens\": *\\[/&{\"id\": 409, \"content\": \"<mask>\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+           "\"normalized\": false, \"special\": true},/' " GOLDEN "tokenizer/gpt2.json >rows/tokenizer.json && grep -q '<mask>' "
+           "rows/tokenizer.json && " MNEME "convert rows --out rows.gguf --quiet 2>&1") == 0,
+        "%s", out);
+    CHECK_OK(mn_gguf_open("rows.gguf", &g));
+    if (g && cases[i] < MERGED) CHECK(!mn_tokenizer_in_gguf(g), "merged tokens have no row: no vocabulary of it");
+    if (g && cases[i] >= MERGED) {
+      CHECK_OK(mn_gguf_strings(g, "tokenizer.ggml.tokens", arena, &list, &n));
+      CHECK((int)n == cases[i], "%zu tokens for %d rows", n, cases[i]);
+      CHECK_OK(mn_tokenizer_from_gguf(g, &tok));
+      for (size_t t = MERGED; t < n; t++) {
+        const char *want = t == MERGED ? "<mask>" : "[PAD";
+        CHECK(list[t].n > 4 && !memcmp(list[t].data, want, strlen(want)), "token %zu of %d", t, cases[i]);
+      }
+    }
+    mn_tokenizer_free(tok);
+    mn_arena_free(arena);
+    mn_gguf_close(g);
+  }
+}
+
 static void what_has_no_form_there_is_refused_and_leaves_nothing(void) {
   static const struct {
     const char *change, *arguments, *says;
@@ -343,6 +378,7 @@ int main(void) {
   RUN(a_model_in_several_files_is_one);
   RUN(a_model_of_ours_is_itself_in_a_gguf_file);
   RUN(the_vocabulary_of_a_gguf_file_is_the_tokenizers);
+  RUN(a_vocabulary_has_a_token_for_each_row);
   RUN(what_has_no_form_there_is_refused_and_leaves_nothing);
   return test_end();
 }

@@ -151,7 +151,7 @@ static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w, bool
     status = mn_file_read(path, TOKENIZER_LIMIT, &json, &n);
     if (status == MN_OK && mn_tokenizer_parse(path, json, n, &tok) != MN_OK) tok = NULL; /* it is kept all the same */
     if (status == MN_OK) status = mn_gguf_writer_string(w, MN_GGUF_TOKENIZER_JSON, json);
-    if (status == MN_OK && tok) status = mn_tokenizer_to_gguf(tok, w, &listed);
+    if (status == MN_OK && tok) status = mn_tokenizer_to_gguf(tok, job->model->config.vocab_size, w, &listed);
   }
   if (status == MN_OK && !listed && for_others) status = mn_gguf_writer_string(w, "tokenizer.ggml.model", "none"); /* or they refuse it */
   if (status == MN_OK) status = mn_speech_read_hf(dir, tok, &speech);

@@ -79,11 +79,16 @@ typedef struct lists {
   mn_gguf_bytes *token, *merge;
   int32_t *kind;
   size_t n, n_merges;
+  bool behind; /* merged tokens are behind the model's rows */
 } lists;
 
 static mn_status put_token(lists *l, const mn_value *id, const char *text, int kind) {
-  if (!id || id->kind != MN_INTEGER || id->as.integer < 0 || (size_t)id->as.integer >= l->n)
+  if (!id || id->kind != MN_INTEGER || id->as.integer < 0)
     return mn_fail(MN_ERR_FORMAT, "tokenizer.json: the token '%.60s' has no id", text);
+  if ((size_t)id->as.integer >= l->n) {
+    l->behind = l->behind || kind == NORMAL;
+    return MN_OK;
+  }
   l->token[id->as.integer] = (mn_gguf_bytes){text, strlen(text)};
   l->kind[id->as.integer] = kind;
   return MN_OK;
@@ -104,7 +109,7 @@ static mn_status read_tokens(lists *l, const mn_value *root, size_t n) {
   }
   for (size_t i = 0; i < n; i++) {
     if (l->kind[i]) continue;
-    const char *name = mn_arena_format(l->arena, "[PAD%zu]", i); /* a hole among the ids */
+    const char *name = mn_arena_format(l->arena, "[PAD%zu]", i); /* a hole among the ids, or a row behind them */
     if (!name) return MN_ERR_MEMORY;
     l->token[i] = (mn_gguf_bytes){name, strlen(name)};
     l->kind[i] = UNUSED;
@@ -137,7 +142,7 @@ static mn_status write_lists(const lists *l, const char *family, mn_gguf_writer 
   return mn_gguf_writer_strings(w, "tokenizer.ggml.merges", l->merge, l->n_merges);
 }
 
-mn_status mn_tokenizer_to_gguf(const mn_tokenizer *tok, mn_gguf_writer *w, bool *done) {
+mn_status mn_tokenizer_to_gguf(const mn_tokenizer *tok, int64_t rows, mn_gguf_writer *w, bool *done) {
   size_t size;
   const char *json = mn_tokenizer_json(tok, &size);
   const mn_value *root = NULL;
@@ -150,12 +155,11 @@ mn_status mn_tokenizer_to_gguf(const mn_tokenizer *tok, mn_gguf_writer *w, bool 
   const bool plain =
       model && (!normalizer || normalizer->kind == MN_NULL) && is_text(model, "type", "BPE") && !is_true(model, "byte_fallback");
   const char *family = plain && cutting_of(mn_value_get(root, "pre_tokenizer"), &c) ? family_of(&c, is_true(model, "ignore_merges")) : NULL;
-  const int32_t n = mn_tokenizer_vocab_size(tok);
-  if (status == MN_OK && family && n > 0 && n <= MOST_TOKENS) {
-    status = read_tokens(&l, root, (size_t)n);
+  if (status == MN_OK && family && rows > 0 && rows <= MOST_TOKENS) {
+    status = read_tokens(&l, root, (size_t)rows);
     if (status == MN_OK) status = read_merges(&l, mn_value_get(model, "merges"));
-    if (status == MN_OK) status = write_lists(&l, family, w);
-    *done = status == MN_OK;
+    if (status == MN_OK && !l.behind) status = write_lists(&l, family, w);
+    *done = status == MN_OK && !l.behind;
   }
   mn_arena_free(l.arena);
   return status;
