@@ -494,7 +494,16 @@ static void keys_are_asked_for(void) {
   CHECK(ASK("Authorization: Bearer second-key-of-all\r\n") == 429 && strstr(http_reply, "Retry-After: ") &&
             strstr(http_reply, "rate_limit_exceeded"),
         "%s", http_reply);
-  CHECK(http_ask("OPTIONS", "/v1/completions", "Origin: https://example.org\r\n", "") == 204, "%s", http_reply);
+  CHECK(http_ask("OPTIONS", "/v1/completions",
+                 "Origin: https://example.org\r\nAccess-Control-Request-Headers: authorization, x-stainless-os\r\n", "") == 204 &&
+            strstr(http_reply, "\r\nAccess-Control-Allow-Headers: authorization, x-stainless-os\r\n"),
+        "%s", http_reply);
+  CHECK(http_ask("OPTIONS", "/v1/completions", "Access-Control-Request-Headers: a<b\r\n", "") == 204 &&
+            strstr(http_reply, "\r\nAccess-Control-Allow-Headers: authorization, content-type\r\n"),
+        "%s", http_reply);
+  CHECK(http_ask("OPTIONS", "/v1/completions", "Origin: https://example.org\r\n", "") == 204 &&
+            strstr(http_reply, "\r\nAccess-Control-Expose-Headers: Mneme-No-Effect, Retry-After\r\n"),
+        "%s", http_reply);
   CHECK(server_end(&server) == 0, "not well");
   CHECK(sh("grep -c 'POST /v1/completions' access.log") == 0 && atoi(out) == 11, "%s", out);
 }

@@ -186,9 +186,13 @@ static bool admit(mn_server *s, mn_exchange *x, const endpoint *e, mn_request *r
   return false;
 }
 
+/* Headers of any name are let through: those that nobody knows here are not looked at, and clients' libraries send their own. */
 static void preflight(mn_exchange *x) {
+  const char *wanted = mn_http_header_of(mn_exchange_head(x), "access-control-request-headers");
+  static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_, ";
+  const bool names = wanted && *wanted && !wanted[strspn(wanted, letters)];
   mn_exchange_header(x, "Access-Control-Allow-Methods", "GET, POST, DELETE");
-  mn_exchange_header(x, "Access-Control-Allow-Headers", "authorization, content-type");
+  mn_exchange_header(x, "Access-Control-Allow-Headers", names ? wanted : "authorization, content-type");
   mn_exchange_header(x, "Access-Control-Max-Age", "86400");
   mn_exchange_reply(x, 204, "text/plain", "", 0);
 }
@@ -352,8 +356,9 @@ static mn_status open_embedder(mn_server *s) {
 
 static mn_status open_server(mn_server *s) {
   const mn_server_config *c = &s->config;
-  s->headers =
-      c->cors ? mn_format("Access-Control-Allow-Origin: %s\r\n%s", c->cors, strcmp(c->cors, "*") ? "Vary: Origin\r\n" : "") : mn_strdup("");
+  s->headers = c->cors ? mn_format("Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: Mneme-No-Effect, Retry-After\r\n%s",
+                                   c->cors, strcmp(c->cors, "*") ? "Vary: Origin\r\n" : "")
+                       : mn_strdup("");
   if (!s->headers) return MN_ERR_MEMORY;
   if (c->cors && strpbrk(c->cors, "\r\n ")) return mn_fail(MN_ERR_CONFIG, "--cors is one origin, such as https://example.org, or *");
   MN_TRY(mn_readers_new(2, s->config.waiting, &s->readers));
