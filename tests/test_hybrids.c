@@ -252,6 +252,28 @@ static void settings_of_before_say_the_same(void) {
   close_golden(&o);
 }
 
+/* Widths of RWKV-7 that its settings leave out are those of its tensors, in either form; a head's follows from their number. */
+static void widths_that_are_left_out_are_those_of_tensors(void) {
+  static const char *const changes[] = {"/intermediate_size/d", "/low_rank_dim/d",
+                                        "s/\"head_dim\": 4/\"head_dim\": null, \"num_heads\": 4/"};
+  for (int i = 0; i < 3; i++)
+    for (int gguf = 0; gguf < 2; gguf++) {
+      opened o;
+      mn_session *s = NULL;
+      CHECK(sh("rm -rf copy && cp -r " GOLDEN
+               "rwkv7 copy && cp copy/config.json c && sed -i '%s' copy/config.json && ! cmp -s c copy/config.json",
+               changes[i]) == 0,
+            "%s", out);
+      if (gguf) CHECK(sh(MNEME "convert copy --out copy/model.gguf --quiet 2>&1") == 0, "%s: %s", changes[i], out);
+      if (open_golden(gguf ? "./copy/model.gguf" : "./copy", MN_F32, NULL, &o))
+        CHECK_OK(mn_session_new(o.model, o.params, &(mn_session_config){.batch = o.B}, &s));
+      const double error = s ? feed(&o, s, 0, o.T, NULL) : INFINITY;
+      CHECK(error <= 1e-4, "%s: %g", changes[i], error);
+      mn_session_free(s);
+      close_golden(&o);
+    }
+}
+
 static void what_is_not_done_is_named(void) {
   refused("kimi_linear", "sed -i 's/\"num_expert_group\": 1/\"num_expert_group\": 2/' config.json", "choosing groups first is not done");
   refused("kimi_linear", "sed -i 's/\"kv_lora_rank\": 6/\"kv_lora_rank\": 7/' config.json", "kv_a_proj_with_mqa.weight' is [8, 8]");
@@ -287,6 +309,7 @@ int main(void) {
   RUN(a_stream_is_kept);
   RUN(infinity_is_a_number);
   RUN(settings_of_before_say_the_same);
+  RUN(widths_that_are_left_out_are_those_of_tensors);
   RUN(what_is_not_done_is_named);
   return test_end();
 }

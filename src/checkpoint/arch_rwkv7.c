@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* Widths between two projections are not written where they follow from the model's: what the tensors have counts. */
+/* Widths are not written where they follow from the model's, by rules that changed: what the tensors have counts. */
 static mn_status rank(mn_settings *s, const char *hf, const char *gguf, const char *tensor, int64_t *out) {
   const mn_checkpoint_tensor *t = s->form == MN_FORM_HF ? mn_checkpoint_find(s->from, tensor) : NULL;
   return mn_setting_int(s, hf, gguf, t && t->shape.ndim == 2 ? t->shape.dim[0] : MN_NEEDED, out);
@@ -16,14 +16,15 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   mn_transformer t = {0};
   mn_keys model = {.arena = s->arena};
   int64_t width, decay, rate, gate, value = 0, hidden;
-  double ratio, eps;
+  double eps;
   MN_TRY(mn_transformer_size(s, "hidden_size", "num_hidden_layers", &t));
-  MN_TRY(mn_setting_int(s, "head_dim", "wkv.head_size", 64, &width));
+  int64_t heads = 0; /* which counts where there is no width */
+  if (mn_setting_is_null(s, "head_dim")) MN_TRY(mn_setting_int(s, "num_heads", NULL, 0, &heads));
+  MN_TRY(mn_setting_int(s, "head_dim", "wkv.head_size", heads ? t.d_model / heads : 64, &width));
   if (!width || t.d_model % width)
     return mn_setting_refuse(s, "head_dim", "wkv.head_size", "must divide the width, %lld", (long long)t.d_model);
   MN_TRY(mn_setting_between(s, "norm_eps", "attention.layer_norm_epsilon", 1e-5, 0, 1, &eps));
-  MN_TRY(mn_setting_real(s, "hidden_ratio", NULL, 4, &ratio));
-  MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", (int64_t)(ratio * (double)t.d_model), &hidden));
+  MN_TRY(rank(s, "intermediate_size", "feed_forward_length", "model.layers.0.ffn.key.weight", &hidden));
   MN_TRY(rank(s, "decay_low_rank_dim", "attention.decay_lora_rank", "model.layers.0.attn.w_lora.lora.0.weight", &decay));
   MN_TRY(rank(s, "a_low_rank_dim", "attention.iclr_lora_rank", "model.layers.0.attn.a_lora.lora.0.weight", &rate));
   MN_TRY(rank(s, "gate_low_rank_dim", "attention.gate_lora_rank", "model.layers.0.attn.g_lora.lora.0.weight", &gate));
@@ -121,9 +122,25 @@ static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoin
 }
 
 static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
-  (void)from, (void)recipe;
-  if (to == MN_FORM_HF) mn_keys_text(keys, "hidden_act", "sqrelu");
-  else mn_keys_int(keys, "context_length", MN_SAY_ANY_CONTEXT), mn_keys_int(keys, "attention.head_count", 0);
+  static const struct {
+    const char *rank, *gguf;
+  } ranks[] = {{"head_dim", "wkv.head_size"},
+               {"decay_rank", "attention.decay_lora_rank"},
+               {"rate_rank", "attention.iclr_lora_rank"},
+               {"gate_rank", "attention.gate_lora_rank"}};
+  const mn_value *block = mn_recipe_block(recipe, 0), *mixer = mn_value_get(block, "mixer");
+  (void)from;
+  if (to == MN_FORM_HF) {
+    mn_keys_text(keys, "hidden_act", "sqrelu");
+    return MN_OK;
+  }
+  mn_keys_int(keys, "context_length", MN_SAY_ANY_CONTEXT), mn_keys_int(keys, "attention.head_count", 0);
+  for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++)
+    mn_keys_int(keys, ranks[i].gguf, (int64_t)mn_recipe_number(mixer, ranks[i].rank, 0));
+  if (mn_recipe_layers(recipe) > 1)
+    mn_keys_int(keys, "attention.value_residual_mix_lora_rank",
+                (int64_t)mn_recipe_number(mn_value_get(mn_recipe_block(recipe, 1), "mixer"), "value_rank", 0));
+  mn_keys_int(keys, "feed_forward_length", (int64_t)mn_recipe_number(block, "hidden", 0));
   return MN_OK;
 }
 
