@@ -341,6 +341,28 @@ static void a_vocabulary_has_a_token_for_each_row(void) {
   }
 }
 
+/* What config.json leaves out, as its class has a usual value, and other programs refuse a GGUF file without. */
+static void what_is_usual_is_said_where_others_need_it(void) {
+  static const struct {
+    const char *model, *setting, *key;
+  } cases[] = {{"checkpoints/qwen3", "max_position_embeddings", "qwen3.context_length"},
+               {"hybrids/mamba2", "conv_kernel", "mamba2.ssm.conv_kernel"},
+               {"hybrids/granite", "mamba_d_conv", "granitehybrid.ssm.conv_kernel"},
+               {"hybrids/lfm2", "conv_L_cache", "lfm2.shortconv.l_cache"},
+               {"hybrids/mixtral", "num_experts_per_tok", "llama.expert_used_count"},
+               {"hybrids/rwkv7", "norm_eps", "rwkv7.attention.layer_norm_epsilon"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    mn_gguf *g = NULL;
+    CHECK(sh("rm -rf less less.gguf && cp -r " GOLDEN "%s less && sed -i '/\"%s\"/d' less/config.json && " MNEME
+             "convert less --out less.gguf --quiet 2>&1",
+             cases[i].model, cases[i].setting) == 0,
+          "%s: %s", cases[i].model, out);
+    CHECK_OK(mn_gguf_open("less.gguf", &g));
+    CHECK(g && mn_gguf_meta_find(g, cases[i].key), "%s without %s lacks %s", cases[i].model, cases[i].setting, cases[i].key);
+    mn_gguf_close(g);
+  }
+}
+
 static void what_has_no_form_there_is_refused_and_leaves_nothing(void) {
   static const struct {
     const char *change, *arguments, *says;
@@ -379,6 +401,7 @@ int main(void) {
   RUN(a_model_of_ours_is_itself_in_a_gguf_file);
   RUN(the_vocabulary_of_a_gguf_file_is_the_tokenizers);
   RUN(a_vocabulary_has_a_token_for_each_row);
+  RUN(what_is_usual_is_said_where_others_need_it);
   RUN(what_has_no_form_there_is_refused_and_leaves_nothing);
   return test_end();
 }

@@ -105,6 +105,29 @@ static bool is_said(const mn_keys *keys, int n, const char *key) {
   return false;
 }
 
+/* Settings that config.json may leave out, and without which other programs refuse a file. */
+static mn_status put_usual(const mn_converting *job, const mn_keys *said, mn_gguf_writer *w, const char *word) {
+  static const char *const needed[] = {
+      "context_length",   "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "expert_used_count", "ssm.conv_kernel",
+      "shortconv.l_cache"};
+  const mn_settings *s = &job->settings;
+  for (size_t k = 0; k < sizeof needed / sizeof *needed; k++) {
+    const mn_value *usual = NULL;
+    bool there = false; /* under one of its names */
+    for (int i = 0; i < s->n_seen; i++) {
+      if (!s->seen[i].hf || !s->seen[i].gguf || strcmp(s->seen[i].gguf, needed[k]) != 0) continue;
+      const mn_value *v = mn_value_get(s->map, s->seen[i].key);
+      there = there || (v && v->kind != MN_NULL);
+      if (!usual) usual = s->seen[i].usual;
+    }
+    if (!usual || there || is_said(said, said->n, needed[k])) continue;
+    const char *key = mn_arena_format(job->arena, "%s.%s", word, needed[k]);
+    if (!key) return MN_ERR_MEMORY;
+    MN_TRY(put_value(w, job->arena, key, usual, usual->kind == MN_REAL));
+  }
+  return MN_OK;
+}
+
 static mn_status put_settings(const mn_converting *job, mn_gguf_writer *w, const char *word) {
   const mn_settings *s = &job->settings;
   mn_keys keys;
@@ -128,7 +151,7 @@ static mn_status put_settings(const mn_converting *job, mn_gguf_writer *w, const
       MN_TRY(put_value(w, job->arena, key, v, false));
     }
   }
-  return MN_OK;
+  return put_usual(job, &keys, w, word);
 }
 
 /* What ends an answer: other programs know three of them by name, and all stand in a list of ours where there are several. */

@@ -63,9 +63,14 @@ static void note(mn_settings *s, mn_setting_seen what) {
 static const mn_value *ask(mn_settings *s, const char *hf, const char *gguf, bool real) {
   const char *key = key_of(s, hf, gguf);
   if (!key) return NULL;
-  note(s, (mn_setting_seen){key, hf, gguf, real});
+  note(s, (mn_setting_seen){key, hf, gguf, real, NULL});
   const mn_value *v = mn_value_get(s->map, key);
   return v && v->kind == MN_NULL ? NULL : v;
+}
+
+/* Of the last that was asked for. */
+static void note_usual(mn_settings *s, const mn_value *usual) {
+  if (s->n_seen) s->seen[s->n_seen - 1].usual = usual;
 }
 
 const mn_value *mn_setting(mn_settings *s, const char *hf, const char *gguf) { return ask(s, hf, gguf, false); }
@@ -97,6 +102,7 @@ mn_status mn_setting_int(mn_settings *s, const char *hf, const char *gguf, int64
   const mn_value *v = mn_setting(s, hf, gguf);
   const int64_t least = otherwise == MN_NEEDED;
   *out = otherwise;
+  if (!v && otherwise != MN_NEEDED && key_of(s, hf, gguf)) note_usual(s, mn_value_int(s->arena, otherwise));
   if (!v) return otherwise == MN_NEEDED ? missing(s, hf, gguf) : MN_OK;
   if (v->kind != MN_INTEGER || v->as.integer < least || v->as.integer > (int64_t)1 << 40)
     return fault(s, MN_ERR_FORMAT, key_of(s, hf, gguf), least ? "must be an integer from 1 to 2^40" : "must be an integer from 0 to 2^40");
@@ -112,6 +118,7 @@ mn_status mn_setting_count(mn_settings *s, const char *hf, const char *gguf, int
 mn_status mn_setting_real(mn_settings *s, const char *hf, const char *gguf, double otherwise, double *out) {
   const mn_value *v = ask(s, hf, gguf, true);
   *out = otherwise;
+  if (!v && otherwise != MN_NEEDED_REAL && key_of(s, hf, gguf)) note_usual(s, mn_value_real(s->arena, otherwise));
   if (!v) return otherwise == MN_NEEDED_REAL ? missing(s, hf, gguf) : MN_OK;
   if (!mn_value_number(v, out) || !isfinite(*out)) return fault(s, MN_ERR_FORMAT, key_of(s, hf, gguf), "must be a number");
   return MN_OK;

@@ -11,7 +11,8 @@
 
 typedef struct mn_setting_seen { /* what was asked for: its name here, and both its names */
   const char *key, *hf, *gguf;
-  bool real; /* a number with a point, however it is written */
+  bool real;             /* a number with a point, however it is written */
+  const mn_value *usual; /* what was taken as it is absent; NULL: it is there, or nothing was */
 } mn_setting_seen;
 
 typedef struct mn_settings {
