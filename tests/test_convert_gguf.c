@@ -107,7 +107,7 @@ static void change_number(const char *key, const int32_t *x, size_t n, const cha
   mn_gguf_close(g);
 }
 
-/* c.gguf with more settings of llama's, as d.gguf. */
+/* c.gguf with more settings of an architecture, "llama.", as d.gguf. */
 typedef struct setting {
   const char *key;
   enum { NUMBER, COUNT, TRUTH, WORD } kind;
@@ -115,12 +115,12 @@ typedef struct setting {
   const char *word;
 } setting;
 
-static void add_settings(const setting *list, int n) {
+static void add_settings_of(const char *architecture, const setting *list, int n) {
   mn_gguf *g = NULL;
   mn_gguf_writer *w = mn_gguf_writer_new();
   char keys[4][96];
   CHECK_OK(mn_gguf_open("c.gguf", &g));
-  for (int i = 0; i < n; i++) snprintf(keys[i], sizeof keys[i], "llama.%s", list[i].key);
+  for (int i = 0; i < n; i++) snprintf(keys[i], sizeof keys[i], "%s%s", architecture, list[i].key);
   for (int k = 0; g && k < mn_gguf_meta_count(g); k++) {
     bool other = true;
     for (int i = 0; i < n; i++) other = other && strcmp(mn_gguf_meta_at(g, k)->key, keys[i]) != 0;
@@ -139,6 +139,8 @@ static void add_settings(const setting *list, int n) {
   mn_gguf_writer_free(w);
   mn_gguf_close(g);
 }
+
+static void add_settings(const setting *list, int n) { add_settings_of("llama.", list, n); }
 
 /* GGUF's settings mean what llama.cpp takes them for: a factor without a type stretches linearly, by its older name too, and not at all where
  * the type is none or the factor 0; what is not done is refused by name, also where it is a truth that is false. */
@@ -247,6 +249,48 @@ static void bamba_is_no_granite(void) {
   CHECK(sh(MNEME "generate --model d.gguf --prompt a --tokens 1 2>&1") != 0 && strstr(out, "or a list of one for each layer"), "%s", out);
 }
 
+/* c.gguf without the key, as d.gguf. */
+static void leave_out(const char *key) {
+  mn_gguf *g = NULL;
+  mn_gguf_writer *w = mn_gguf_writer_new();
+  CHECK_OK(mn_gguf_open("c.gguf", &g));
+  CHECK(g && mn_gguf_meta_find(g, key), "%s is there", key);
+  for (int k = 0; g && k < mn_gguf_meta_count(g); k++)
+    if (strcmp(mn_gguf_meta_at(g, k)->key, key) != 0) CHECK_OK(mn_gguf_writer_copy(w, mn_gguf_meta_at(g, k)));
+  for (int k = 0; g && k < mn_gguf_count(g); k++) {
+    const mn_gguf_tensor *t = mn_gguf_at(g, k);
+    CHECK_OK(mn_gguf_writer_add(w, t->name, t->type->type, &t->shape, t->data));
+  }
+  CHECK_OK(mn_gguf_writer_save(w, "d.gguf"));
+  mn_gguf_writer_free(w);
+  mn_gguf_close(g);
+}
+
+/* How experts are chosen is a number there, of which one kind is done; a factor that is left out, or 0, is none; nor are layers that come first without
+ * experts. */
+static void experts_are_chosen_as_the_file_says(void) {
+  static float a[TOKENS * 512], b[TOKENS * 512];
+  const int32_t softmax = 1, sigmoids = 2;
+  CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "hybrids/kimi_linear --out c.gguf --quiet 2>&1") == 0, "%s", out);
+  change_number("kimi-linear.expert_gating_func", &softmax, 0, NULL);
+  CHECK(sh(MNEME "generate --model d.gguf --prompt a --tokens 1 2>&1") != 0 && strstr(out, "expert_gating_func is 1, which is not done"),
+        "%s", out);
+  change_number("kimi-linear.expert_gating_func", &sigmoids, 0, NULL);
+  const int n = TOKENS * said("c.gguf", a);
+  CHECK(said("d.gguf", b) && n && !memcmp(a, b, (size_t)n * sizeof *a), "sigmoids are done");
+  leave_out("kimi-linear.expert_weights_scale");
+  CHECK(said("d.gguf", b) && memcmp(a, b, (size_t)n * sizeof *a) != 0, "without a factor it says something else");
+  memcpy(a, b, (size_t)n * sizeof *a);
+  const setting one[] = {{"kimi-linear.expert_weights_scale", NUMBER, 1, NULL}, {"kimi-linear.expert_weights_scale", NUMBER, 0, NULL}};
+  for (int i = 0; i < 2; i++) {
+    add_settings_of("", &one[i], 1);
+    CHECK(said("d.gguf", b) && !memcmp(a, b, (size_t)n * sizeof *a), "a factor of %g is none", one[i].x);
+  }
+  leave_out("kimi-linear.leading_dense_block_count");
+  CHECK(sh(MNEME "generate --model d.gguf --prompt a --tokens 1 2>&1") != 0 && strstr(out, "blk.0.ffn"),
+        "the first layer has experts then: %s", out);
+}
+
 /* A file whose values are said to be of another width than its keys. */
 static void two_widths_are_refused(void) {
   const int32_t five = 5;
@@ -319,6 +363,7 @@ int main(void) {
   RUN(a_part_of_a_head_is_said_in_its_map);
   RUN(settings_of_qwen3_5_are_held);
   RUN(bamba_is_no_granite);
+  RUN(experts_are_chosen_as_the_file_says);
   RUN(other_programs_find_what_they_ask_for);
   return test_end();
 }

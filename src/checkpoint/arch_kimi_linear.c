@@ -94,13 +94,15 @@ static mn_status either(mn_settings *s, const char *a, const char *b, const char
 }
 
 static mn_status read_experts(mn_settings *s, mn_hybrid_experts *e, int64_t *dense, int64_t *every) {
+  const bool gguf = s->form == MN_FORM_GGUF; /* what is left out there is none, and not as in Kimi Linear itself */
   int64_t shared, groups, chosen;
   const char *score;
   *e = (mn_hybrid_experts){.sigmoid = true, .choice_bias = true};
   MN_TRY(either(s, "num_experts", "num_local_experts", "expert_count", 0, &e->experts));
-  MN_TRY(mn_setting_int(s, "first_k_dense_replace", "leading_dense_block_count", 1, dense));
+  MN_TRY(mn_setting_int(s, "first_k_dense_replace", "leading_dense_block_count", gguf ? 0 : 1, dense));
   MN_TRY(mn_setting_int(s, "moe_layer_freq", NULL, 1, every));
   if (!e->experts) return MN_OK;
+  MN_TRY(mn_hybrid_sigmoids(s));
   if (*every < 1) return mn_setting_refuse(s, "moe_layer_freq", NULL, "must be at least 1");
   MN_TRY(either(s, "num_experts_per_token", "num_experts_per_tok", "expert_used_count", 8, &e->top_k));
   MN_TRY(either(s, "num_shared_experts", "n_shared_experts", "expert_shared_count", 1, &shared));
@@ -112,7 +114,8 @@ static mn_status read_experts(mn_settings *s, mn_hybrid_experts *e, int64_t *den
   MN_TRY(mn_setting_only_text(s, "moe_router_activation_func", NULL, "sigmoid"));
   MN_TRY(mn_setting_bool(s, "moe_renormalize", NULL, true, &e->normalize));
   MN_TRY(mn_setting_bool(s, "norm_topk_prob", NULL, e->normalize, &e->normalize));
-  MN_TRY(mn_setting_real(s, "routed_scaling_factor", "expert_weights_scale", 2.446, &e->scale));
+  MN_TRY(mn_setting_real(s, "routed_scaling_factor", "expert_weights_scale", gguf ? 1 : 2.446, &e->scale));
+  if (gguf && e->scale == 0) e->scale = 1; /* so its program takes it */
   e->shared = shared * e->hidden;
   return MN_OK;
 }
@@ -265,7 +268,7 @@ const mn_arch_def mn_arch_kimi_linear = {
     .classes = "KimiLinearForCausalLM",
     .gguf = "kimi-linear",
     .idle = "router_aux_loss_coef head_dim qk_head_dim num_nextn_predict_layers use_grouped_topk rope_theta rope_scaling rope_parameters "
-            "attention.key_length attention.value_length expert_gating_func expert_weights_norm rope.freq_base",
+            "attention.key_length attention.value_length expert_weights_norm rope.freq_base",
     .recipe = recipe,
     .tensors = tensors,
     .place = place,

@@ -43,7 +43,8 @@ static mn_status read_experts(mn_settings *s, const mn_transformer *t, int64_t *
   *dense = t->layers;
   MN_TRY(mn_setting_int(s, "num_experts", "expert_count", 0, &e->experts));
   if (!e->experts) return MN_OK;
-  MN_TRY(mn_setting_int(s, "num_dense_layers", "leading_dense_block_count", 2, dense));
+  MN_TRY(mn_hybrid_sigmoids(s));
+  MN_TRY(mn_setting_int(s, "num_dense_layers", "leading_dense_block_count", s->form == MN_FORM_GGUF ? 0 : 2, dense));
   MN_TRY(mn_setting_int(s, "num_experts_per_tok", "expert_used_count", MN_NEEDED, &e->top_k));
   MN_TRY(mn_setting_int(s, "moe_intermediate_size", "expert_feed_forward_length", MN_NEEDED, &e->hidden));
   MN_TRY(mn_setting_bool(s, "norm_topk_prob", NULL, true, &e->normalize));
@@ -145,7 +146,7 @@ const mn_arch_def mn_arch_lfm2 = {
     .gguf = "lfm2 lfm2moe",
     .idle =
         "block_dim block_mlp_init_scale block_norm_eps block_out_init_scale block_use_swiglu block_use_xavier_init conv_dim conv_dim_out "
-        "conv_use_xavier_init num_heads use_pos_enc expert_gating_func rope.dimension_count",
+        "conv_use_xavier_init num_heads use_pos_enc rope.dimension_count",
     .recipe = recipe,
     .tensors = tensors,
     .say = say,

@@ -190,6 +190,14 @@ mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, 
   return MN_OK;
 }
 
+mn_status mn_hybrid_sigmoids(mn_settings *s) {
+  enum { SIGMOIDS = 2 };
+  int64_t how;
+  MN_TRY(mn_setting_int(s, NULL, "expert_gating_func", SIGMOIDS, &how));
+  if (how == SIGMOIDS) return MN_OK;
+  return mn_setting_refuse(s, NULL, "expert_gating_func", "is %lld, which is not done; only 2 (sigmoids) is", (long long)how);
+}
+
 bool mn_hybrid_no_router(const mn_settings *s, int64_t layer) {
   char name[MN_ARCH_NAME];
   return s->form == MN_FORM_GGUF && !mn_checkpoint_find(s->from, mn_arch_filled("blk.#.ffn_gate_inp.weight", (int)layer, name));

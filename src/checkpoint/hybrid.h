@@ -37,6 +37,8 @@ typedef struct mn_hybrid_experts {
   bool normalize, sigmoid, choice_bias, shared_gate;
   double scale;
 } mn_hybrid_experts;
+/* Of experts that are chosen by sigmoids: GGUF says so by number. */
+mn_status mn_hybrid_sigmoids(mn_settings *s);
 bool mn_hybrid_no_router(const mn_settings *s, int64_t layer); /* GGUF: the layer has no experts, for there is no tensor that chooses */
 const mn_value *mn_hybrid_moe(mn_settings *s, const mn_hybrid_experts *e);
 /* {mixer, channel, hidden}, where channel is a word or a map. */
