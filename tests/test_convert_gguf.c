@@ -291,6 +291,34 @@ static void experts_are_chosen_as_the_file_says(void) {
         "the first layer has experts then: %s", out);
 }
 
+/* What a file leaves out is as llama.cpp takes it, and not as the class of a directory's settings does. */
+static void what_is_left_out_is_as_llama_cpp_has_it(void) {
+  static float a[TOKENS * 512], b[TOKENS * 512], whole[TOKENS * 512];
+  static const struct {
+    const char *model, *key;
+    setting same; /* says the same */
+  } cases[] = {{"hybrids/lfm2", "lfm2.rope.freq_base", {"lfm2.rope.freq_base", NUMBER, 10000, NULL}},
+               {"checkpoints/gemma3", "gemma3.rope.freq_base", {"gemma3.rope.freq_base", NUMBER, 10000, NULL}},
+               {"hybrids/granite", "granitehybrid.attention.scale", {"granitehybrid.attention.scale", NUMBER, 0.5, NULL}},
+               {"checkpoints/gemma3", "gemma3.attention.sliding_window", {"gemma3.attention.sliding_window", COUNT, 0, NULL}}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "%s --out c.gguf --quiet 2>&1", cases[i].model) == 0, "%s", out);
+    const int n = TOKENS * said("c.gguf", whole);
+    leave_out(cases[i].key);
+    const bool fine = said("d.gguf", a) && n;
+    add_settings_of("", &cases[i].same, 1);
+    CHECK(fine && said("d.gguf", b) && apart(a, b, n) < 1e-6 && apart(whole, a, n) > 1e-4, "%s without %s: %g apart, from before %g",
+          cases[i].model, cases[i].key, apart(a, b, n), apart(whole, a, n));
+  }
+  const setting near = {"lfm2.attention.sliding_window", COUNT, 2, NULL}, far = {"lfm2.attention.sliding_window", COUNT, 1000, NULL};
+  CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "hybrids/lfm2 --out c.gguf --quiet 2>&1") == 0, "%s", out);
+  const int n = TOKENS * said("c.gguf", whole);
+  add_settings_of("", &far, 1);
+  CHECK(said("d.gguf", a) && apart(whole, a, n) < 1e-6, "a window that holds everything: %g", apart(whole, a, n));
+  add_settings_of("", &near, 1);
+  CHECK(said("d.gguf", a) && apart(whole, a, n) > 1e-4, "a window is one: %g", apart(whole, a, n));
+}
+
 /* A file whose values are said to be of another width than its keys. */
 static void two_widths_are_refused(void) {
   const int32_t five = 5;
@@ -364,6 +392,7 @@ int main(void) {
   RUN(settings_of_qwen3_5_are_held);
   RUN(bamba_is_no_granite);
   RUN(experts_are_chosen_as_the_file_says);
+  RUN(what_is_left_out_is_as_llama_cpp_has_it);
   RUN(other_programs_find_what_they_ask_for);
   return test_end();
 }

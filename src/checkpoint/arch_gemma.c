@@ -44,14 +44,15 @@ static mn_status read_settings(mn_settings *s, gemma *m) {
   MN_TRY(mn_setting_only_bool(s, "attention_bias", NULL, false));
   if (m->generation == 1) return MN_OK;
   MN_TRY(mn_setting_only_bool(s, "use_bidirectional_attention", NULL, false));
-  MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", 4096, &m->window));
+  const bool all = s->form == MN_FORM_GGUF && !second; /* where nothing is said, no layer has a window */
+  MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", all ? 0 : 4096, &m->window));
   int64_t period = 2;
   MN_TRY(read_cap(s, "attn_logit_softcapping", second ? 50 : 0, &m->score_cap));
   MN_TRY(read_cap(s, "final_logit_softcapping", second ? 30 : 0, &m->logit_cap));
   if (!second && m->score_cap > 0)
     return mn_setting_refuse(s, "attn_logit_softcapping", "attn_logit_softcapping", "is %g; scores of Gemma 3 have no cap", m->score_cap);
   if (!second) MN_TRY(mn_setting_int(s, "sliding_window_pattern", NULL, 6, &period));
-  MN_TRY(mn_transformer_local(s, &m->t, period, &m->local));
+  if (!all || m->window) MN_TRY(mn_transformer_local(s, &m->t, period, &m->local));
   return read_scale(s, m);
 }
 

@@ -4,6 +4,7 @@
 #include "checkpoint/hybrid.h"
 #include "checkpoint/say.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { MAMBA, ATTENTION };
@@ -42,7 +43,8 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   MN_TRY(mn_setting_factor(s, "embedding_multiplier", "embedding_scale", 1, &embedding));
   MN_TRY(mn_setting_real(s, "logits_scaling", "logit_scale", 1, &logits));
   MN_TRY(mn_setting_factor(s, "residual_multiplier", "residual_scale", 1, &residual));
-  MN_TRY(mn_setting_factor(s, "attention_multiplier", "attention.scale", 1, &score));
+  const double usual = s->form == MN_FORM_GGUF && t.head_dim ? 1 / sqrt((double)t.head_dim) : 1; /* where nothing is said */
+  MN_TRY(mn_setting_factor(s, "attention_multiplier", "attention.scale", usual, &score));
   MN_TRY(mn_setting_int(s, "num_local_experts", "expert_count", 0, &e.experts));
   MN_TRY(mn_setting_int(s, "num_experts_per_tok", "expert_used_count", 0, &e.top_k));
   MN_TRY(mn_setting_int(s, "shared_intermediate_size", "expert_shared_feed_forward_length", 0, &e.shared));

@@ -56,7 +56,7 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   mn_transformer t;
   mn_keys model = {.arena = s->arena}, conv = model, attention = model;
   mn_hybrid_experts experts;
-  int64_t kernel, dense;
+  int64_t kernel, dense, window;
   int *kinds;
   bool bias, tied;
   MN_TRY(mn_hybrid_read(s, "norm_eps", true, &t));
@@ -70,7 +70,8 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   mn_keys_text(&conv, "type", "short_conv");
   mn_keys_int(&conv, "conv", kernel);
   if (bias) mn_keys_bool(&conv, "bias", true);
-  mn_transformer_heads(&t, 0, &attention);
+  MN_TRY(mn_setting_int(s, NULL, "attention.sliding_window", 0, &window));
+  mn_transformer_heads(&t, window, &attention);
   mn_keys_text(&attention, "qk_norm", "heads");
   mn_keys_real(&attention, "qk_norm_eps", t.norm_eps);
   MN_TRY(mn_transformer_rope(s, &t, 1000000, NULL, &attention));

@@ -176,6 +176,7 @@ mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, 
   const mn_value *given = mn_value_get(map, "rope_theta"), *part = mn_value_get(map, "partial_rotary_factor");
   const bool whole = partial == 1;
   int64_t rotated;
+  if (s->form == MN_FORM_GGUF) theta = MN_GGUF_THETA;
   MN_TRY(mn_setting_between(s, "rope_theta", "rope.freq_base", theta, 1, 1e12, &theta));
   MN_TRY(mn_setting_real(s, "partial_rotary_factor", NULL, partial, &partial));
   if (old) return mn_setting_refuse(s, "rope_scaling", NULL, "stretches positions, which is not done for this architecture");

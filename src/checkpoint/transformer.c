@@ -254,6 +254,7 @@ mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, c
     return mn_setting_refuse(s, "rope_scaling", NULL, "says something else than rope_parameters beside it; keep the one that holds");
   int64_t rotated = t->head_dim;
   if (map && kind && mn_value_get(map, kind)) r.map = mn_value_get(map, kind);
+  if (s->form == MN_FORM_GGUF) theta = MN_GGUF_THETA;
   MN_TRY(mn_setting_between(s, "rope_theta", "rope.freq_base", theta, 1, 1e12, &theta));
   MN_TRY(mn_setting_real(s, "partial_rotary_factor", NULL, 1, &how.partial));
   MN_TRY(mn_setting_real(s, "original_max_position_embeddings", NULL, (double)t->context, &how.original));

@@ -19,7 +19,9 @@ mn_status mn_transformer_tied(mn_settings *s, bool tied, mn_transformer *out);
 mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *out);
 /* Of GGUF: keys and values have one width, as head_dim says. MN_ERR_UNSUPPORTED or the like, by name, where they have two. */
 mn_status mn_transformer_one_width(mn_settings *s, const mn_transformer *t);
-/* rope_theta and rope_scaling (rope_parameters), as keys of attention. theta: of settings that do not say. kind: of layers of several
+/* What llama.cpp takes for rope_theta of any architecture, where a GGUF file does not say it. */
+#define MN_GGUF_THETA 10000
+/* rope_theta and rope_scaling (rope_parameters), as keys of attention. theta: of a config.json that does not say. kind: of layers of several
  * kinds with settings of their own ("full_attention"); NULL: all are of one. *context falls to what the frequencies reach. What is not
  * done is refused by name. */
 mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, const char *kind, mn_keys *attention);
