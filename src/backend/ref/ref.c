@@ -230,6 +230,9 @@ static mn_status run_put(mn_call *c) {
   return MN_OK;
 }
 
+/* NaN is above all, as in a maximum. */
+static bool above(double x, double y) { return x > y || (isnan(x) && !isnan(y)); }
+
 static mn_status run_topk(mn_call *c) {
   int last = c->in[0].ndim - 1;
   int64_t n = c->in[0].dim[last];
@@ -244,7 +247,7 @@ static mn_status run_topk(mn_call *c) {
     for (int64_t j = 0; j < n; j++) {
       at[last] = j;
       double x = get(&c->in[0], at);
-      if (!taken[j] && (best < 0 || x > best_value)) best = j, best_value = x;
+      if (!taken[j] && (best < 0 || above(x, best_value))) best = j, best_value = x;
     }
     taken[best] = true;
     put(&c->out[0], w.at, (double)best);
@@ -282,7 +285,7 @@ static mn_status run_argmax(mn_call *c) {
     for (int64_t j = 0; j < c->in[0].dim[last]; j++) {
       at[last] = j;
       double x = get(&c->in[0], at);
-      if (j == 0 || x > best_value) best = j, best_value = x;
+      if (j == 0 || above(x, best_value)) best = j, best_value = x;
     }
     put(&c->out[0], w.at, (double)best);
   }

@@ -76,11 +76,11 @@ MN_INLINE void attn_widen(float *dst, const void *src, mn_dtype kv, int64_t n) {
   for (; i < tile_pad(n); i++) dst[i] = 0;
 }
 
-/* ---- 2^x for finite x <= 0 (and a little above); exactly 0 far below ---- */
+/* ---- 2^x for x <= 0 (and a little above) and NaN; exactly 0 far below ---- */
 #define HIDDEN (-1e30f)                          /* the score of a key that a query does not see: finite, so that no difference is NaN */
 MN_INLINE vf attn_exp2(vf x, const bool rough) { /* rough: for weights that are rounded to bf16 (relative error 4e-6) */
 #if !defined(MN_VEC_512)
-  x = vf_max(x, vf_set1(-127.0f)); /* 2^-127 is made of the bits of 0 */
+  x = vf_max(vf_set1(-127.0f), x); /* 2^-127 is made of the bits of 0; NaN passes: it is the second operand */
 #endif
   vf n = vf_round(x), f = x - n; /* |f| <= 1/2: 2^f by its Chebyshev interpolation */
   vf p;

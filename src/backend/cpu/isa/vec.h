@@ -174,14 +174,19 @@ MN_INLINE vh vh_from_vu(vu u) { /* every lane below 2^16 */
 #endif
 }
 MN_INLINE vf vf_from_bf16(vh h) { return (vf)(vu_from_vh(h) << 16); }
-MN_INLINE vh vf_to_bf16(vf x) { /* to nearest, ties to even; NaN stays NaN */
-#if defined(__AVX512BF16__) && defined(MN_VEC_512)
-  return (vh)_mm512_cvtneps_pbh((__m512)x);
-#else
+MN_INLINE vh vf_to_bf16_bits_(vf x) {
   vu u = (vu)x;
   vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   vu quiet = (u >> 16) | 0x40u;
   return vh_from_vu((vu)vi_select(vf_is_nan(x), (vi)quiet, (vi)rounded));
+}
+MN_INLINE vh vf_to_bf16(vf x) { /* to nearest, ties to even; NaN stays NaN */
+#if defined(__AVX512BF16__) && defined(MN_VEC_512)
+  enum { DENORMAL = 0x20 }; /* the instruction takes them for 0; they are seldom */
+  if (__builtin_expect(_mm512_fpclass_ps_mask((__m512)x, DENORMAL) != 0, 0)) return vf_to_bf16_bits_(x);
+  return (vh)_mm512_cvtneps_pbh((__m512)x);
+#else
+  return vf_to_bf16_bits_(x);
 #endif
 }
 #if defined(MN_VEC_256)
