@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -478,6 +479,51 @@ static void hashes_follow_the_content(void) {
   free(data);
 }
 
+/* By whatever spelling, there or not yet, and no other. */
+static void one_file_has_many_names(void) {
+  CHECK(chdir(scratch) == 0, "in the folder");
+  CHECK(system("mkdir -p same/in && echo x >same/file && ln -s in same/link && ln -s . same/here") == 0, "made");
+  char root[PATH_MAX], slashes[PATH_MAX + 8];
+  CHECK(realpath("same", root) != NULL, "the folder");
+  static const struct {
+    const char *a, *b;
+    bool same;
+  } pairs[] = {{"file", "./file", true},
+               {"file", "in/../file", true},
+               {"file", "here/here/file", true},
+               {"file", "in/file", false},
+               {"new", "./new", true},
+               {"new", "here//new", true},
+               {"new", "new/", true},
+               {"new", "new/.", true},
+               {"in/new", "link/new", true},
+               {"in/new", "new", false},
+               {"none/new", "none//new", true},
+               {"none/new", "./none/./new", true},
+               {"none/deep/new", "here/none/../none/deep/new", true},
+               {"none/new", "none/newer", false},
+               {"none/new", "other/new", false},
+               {"file/new", "file/./new", true},
+               {"link/../new", "new", true},
+               {"new", "file", false}};
+  for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+    char a[PATH_MAX + 64], b[PATH_MAX + 64];
+    for (int how = 0; how < 4; how++) { /* from here, from the root, and with more slashes there than one */
+      snprintf(slashes, sizeof slashes, "%s%s", how == 3 ? "//" : "/", root);
+      snprintf(a, sizeof a, "%s/%s", how == 1 ? root : "same", pairs[i].a);
+      snprintf(b, sizeof b, "%s/%s", how >= 2 ? slashes : "same", pairs[i].b);
+      CHECK(mn_file_same(a, b) == pairs[i].same && mn_file_same(b, a) == pairs[i].same, "%s and %s", a, b);
+    }
+  }
+  char *real = mn_path_real("same/link/./../here/none/../new/x//y/");
+  snprintf(slashes, sizeof slashes, "%s/new/x/y", root);
+  CHECK(real && !strcmp(real, slashes), "%s, not %s", real ? real : "-", slashes);
+  free(real);
+  real = mn_path_real("//none/../..//x");
+  CHECK(real && !strcmp(real, "/x"), "%s", real ? real : "-");
+  free(real);
+}
+
 int main(void) {
   char name[] = P_tmpdir "/mneme-test-files-XXXXXX";
   scratch = mkdtemp(name);
@@ -498,6 +544,7 @@ int main(void) {
   RUN(outputs_are_tried_and_nothing_stays);
   RUN(directories_and_names);
   RUN(hashes_follow_the_content);
+  RUN(one_file_has_many_names);
   char *clean = mn_format("rm -rf %s", scratch);
   int rc = system(clean);
   free(clean);

@@ -19,7 +19,7 @@ static void a_model(void) {
   CHECK_OK(mn_file_write("own.yaml", recipe, sizeof recipe - 1));
   CHECK(
       sh("mkdir home; for i in $(seq 200); do echo the whale and the sea $i; done >text.txt; ln -s text.txt link.txt; ln text.txt hard.txt; "
-         "head -c 40 text.txt >short.txt; mkdir other alone data own all all/own; "
+         "head -c 40 text.txt >short.txt; ln -s . here; mkdir other alone data own all all/own; "
          "cp text.txt data/metrics.jsonl; cp text.txt own/recipe.json; ln -s own/recipe.json data.link; cp own.yaml all/own/recipe.json; "
          "cp own.yaml all/table.json; echo 'tracks: [{name: a, tokens: 64, recipe: {data: {files: [text.txt]}}}]' >tracks.yaml; cp tracks.yaml all/table.md; "
          "ln -s short.txt link2.txt; cp own.yaml alone/recipe.json; "
@@ -61,6 +61,18 @@ static void no_output_is_an_input(void) {
       {"train alone/recipe.json --out alone", "choose another --out"},
       {"train own.yaml --out fresh --db fresh/metrics.jsonl", "--db: fresh/metrics.jsonl"},
       {"train own.yaml --out fresh --db other/../fresh/config.json", "writes its own in its place"},
+      {"train own.yaml --out fresh --db fresh//metrics.jsonl", "writes its own in its place"},
+      {"train own.yaml --out fresh/ --db ./fresh/./metrics.jsonl", "writes its own in its place"},
+      {"train own.yaml --out fresh// --db here/fresh/recipe.json", "writes its own in its place"},
+      {"train own.yaml --out //$PWD/fresh --db fresh/config.json", "writes its own in its place"},
+      {"train own.yaml --out here/fresh --db /$PWD/other/../fresh/tokenizer.json", "writes its own in its place"},
+      {"train own.yaml --out new/deep/fresh --db new/./deep//fresh/model.safetensors", "writes its own in its place"},
+      {"stream --model model short.txt --csv //$PWD/short.txt", "which is read"},
+      {"stream --model model short.txt --csv here/./short.txt", "which is read"},
+      {"stream --model model short.txt --csv c.csv --session-out //$PWD//c.csv", "both name"},
+      {"stream --model model short.txt --csv c.csv --session-out here/here/./c.csv", "both name"},
+      {"stream --model here/model/. short.txt --session-out //$PWD/model/config.json", "which is read"},
+      {"stream --model //$PWD/model// short.txt --session-out model/./config.json", "which is read"},
       {"train own.yaml --out data --set data.files=[text.txt,data/metrics.jsonl]", "data/metrics.jsonl: a training into data writes"},
       {"train own.yaml --out data --set data.validation_files=[./data/./metrics.jsonl]", "writes its own in its place"},
       {"train own.yaml --out data --set tokenizer.type=file --set tokenizer.file=data/tokenizer.json", "writes its own in its place"},

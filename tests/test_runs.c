@@ -2,6 +2,7 @@
  * wrong with it is said. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
@@ -278,7 +279,41 @@ static int read_where_nothing_may_be_written(void) {
   mn_arena_free(arena);
   if (mn_run_begin(db, &run, &id) != MN_ERR_IO || !strstr(mn_message(), "permissions")) return 3;
   mn_runs_close(db);
-  return mn_runs_try(at("ro %3f?#.db")) == MN_ERR_IO && strstr(mn_message(), "read-only") ? 0 : 4;
+  if (mn_runs_try(at("ro %3f?#.db")) != MN_ERR_IO || !strstr(mn_message(), "read-only")) return 4;
+  char here[PATH_MAX]; /* the same from the root, with one slash and with more */
+  if (!realpath(at("ro %3f?#.db"), here)) return 5;
+  for (int slashes = 0; slashes < 4; slashes++) {
+    char *path = mn_format("%.*s%s", slashes, "///", here);
+    const mn_status status = path ? mn_runs_open(path, false, &db) : MN_ERR_MEMORY;
+    free(path);
+    if (status != MN_OK) return 6 + slashes;
+    mn_runs_close(db);
+  }
+  return 0;
+}
+
+/* Names that mean something to SQLite are files here, as the other programs of the shell have it. */
+static void a_database_is_a_file_whatever_its_name(void) {
+  static const char *const names[] = {":memory:", "file:x.db", "file:x.db?mode=memory", ":memory:?cache=shared"};
+  char was[PATH_MAX];
+  CHECK(getcwd(was, sizeof was) && chdir(dir) == 0, "in the folder");
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    mn_runs *db = NULL;
+    mn_run run = example("kept", "/x"), *all;
+    mn_arena *arena = mn_arena_new();
+    size_t n = 0;
+    int64_t id;
+    CHECK_OK(mn_runs_open(names[i], true, &db));
+    if (db) CHECK_OK(mn_run_begin(db, &run, &id));
+    mn_runs_close(db);
+    CHECK(mn_file_exists(names[i]), "%s is no file", names[i]);
+    CHECK_OK(mn_runs_open(names[i], false, &db));
+    if (db) CHECK_OK(mn_runs_list(db, arena, 0, &all, &n));
+    CHECK(n == 1, "%s keeps %zu runs", names[i], n);
+    mn_runs_close(db);
+    mn_arena_free(arena);
+  }
+  CHECK(chdir(was) == 0, "back");
 }
 
 static void read_only_files_are_refused(void) {
@@ -350,6 +385,7 @@ int main(void) {
   RUN(what_was_changed_is_noticed);
   RUN(older_databases_are_read_and_get_checksums);
   RUN(read_only_files_are_refused);
+  RUN(a_database_is_a_file_whatever_its_name);
   RUN(a_database_is_nobody_elses_file);
   char command[128];
   snprintf(command, sizeof command, "rm -rf %s", dir);

@@ -163,11 +163,11 @@ static bool same_now(const char *a, const char *b, bool *there) {
 
 bool mn_file_same(const char *a, const char *b) {
   bool there, same = same_now(a, b, &there);
-  if (there || strcmp(mn_path_base(a), mn_path_base(b))) return same;
-  char *in = mn_path_dir(a), *also_in = mn_path_dir(b);
-  same = in && also_in && same_now(in, also_in, &there);
-  free(in);
-  free(also_in);
+  if (there) return same;
+  char *x = mn_path_real(a), *y = mn_path_real(b);
+  same = x && y && !strcmp(x, y);
+  free(x);
+  free(y);
   return same;
 }
 

@@ -66,7 +66,7 @@ bool mn_file_exists(const char *path);
 mn_file_stamp mn_file_stamp_of(const char *path);
 /* Is there a file, and another one than that of the stamp? */
 bool mn_file_changed(const char *path, const mn_file_stamp *was);
-/* Do two names mean one file, by whatever links and spellings? Of files that are not there: one name in one directory. */
+/* Do two names mean one file, by whatever links and spellings? Of files that are not there: would they? */
 bool mn_file_same(const char *a, const char *b);
 mn_status mn_file_remove(const char *path);                  /* a missing file is no error */
 mn_status mn_make_dirs(const char *path);                    /* with its parents; fine when it is there */
@@ -77,6 +77,8 @@ void mn_dir_list_free(char **names, size_t count);
 /* malloc'ed; NULL (message set) when out of memory. */
 char *mn_path_join(const char *dir, const char *name); /* `name` itself when it is absolute or dir is "" */
 char *mn_path_dir(const char *path);                   /* "." when there is no slash */
+/* From the root, without links, `.` and `..`, as far as it is there; of the rest, that is not there yet, the names say where it would be. */
+char *mn_path_real(const char *path);
 const char *mn_path_base(const char *path);            /* after the last slash, inside `path` */
 
 /* ---- content hash: XXH3, 128 bits, as 32 hexadecimal digits. Finds changed files; it is no defence against forgery. */

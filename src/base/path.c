@@ -91,6 +91,37 @@ char *mn_path_join(const char *dir, const char *name) {
   return mn_format("%s%s%s", dir, dir[n - 1] == '/' ? "" : "/", name);
 }
 
+/* One name more, or one less for "..". Frees `path`; NULL: out of memory. */
+static char *walked(char *path, const char *name, size_t n) {
+  char *slash = strrchr(path, '/');
+  if (n == 2 && !memcmp(name, "..", 2)) {
+    slash[slash == path] = 0;
+    return path;
+  }
+  char *longer = mn_format("%s%s%.*s", path, path[1] ? "/" : "", (int)n, name);
+  free(path);
+  return longer;
+}
+
+char *mn_path_real(const char *path) {
+  char *head = mn_strdup(path), *real = NULL;
+  size_t cut = strlen(path);
+  while (head) { /* the longest part that is there */
+    head[cut] = 0;
+    real = realpath(cut ? head : ".", NULL);
+    if (real || !cut) break;
+    while (cut && path[cut - 1] == '/') cut--;
+    while (cut && path[cut - 1] != '/') cut--;
+  }
+  free(head);
+  for (const char *at = path + cut; real && *at;) {
+    const size_t n = strcspn(at, "/");
+    if (n && !(n == 1 && *at == '.')) real = walked(real, at, n);
+    at += n + (at[n] == '/');
+  }
+  return real;
+}
+
 char *mn_path_dir(const char *path) {
   const char *slash = strrchr(path, '/');
   if (!slash) return mn_strdup(".");

@@ -299,9 +299,13 @@ mn_status mn_runs_try(const char *path) {
   return status;
 }
 
-static char *still_name(const char *path) { /* a URI */
+/* As SQLite takes it for a file, whatever it begins with: ":memory:" and "file:x" are files here. */
+static char *plain_name(const char *path) { return mn_format("%s%s", *path == '/' ? "" : "./", path); }
+
+/* A URI. Before a path from the root stands an empty authority, or in "//home/x" home would be one. */
+static char *still_name(const char *path) {
   mn_text t = {0};
-  mn_text_add(&t, "file:");
+  mn_text_add(&t, *path == '/' ? "file://" : "file:./");
   for (const unsigned char *c = (const unsigned char *)path; *c; c++) {
     if (strchr("?#%", *c)) mn_text_addf(&t, "%%%02X", *c);
     else mn_text_add_bytes(&t, (const char *)c, 1);
@@ -325,7 +329,7 @@ static mn_status open_file(mn_runs *db, bool create) {
     MN_TRY(mn_context(made, "run database"));
   }
   const bool still = !create && stands_still(db->path);
-  char *name = still ? still_name(db->path) : mn_strdup(db->path);
+  char *name = still ? still_name(db->path) : plain_name(db->path);
   if (!name) return MN_ERR_MEMORY;
   int flags = still ? SQLITE_OPEN_READONLY | SQLITE_OPEN_URI : SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0);
   int code = sqlite3_open_v2(name, &db->sql, flags | SQLITE_OPEN_NOMUTEX, NULL);
