@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 #include "format/json.h"
 #include "format/yaml.h"
-#include "checkpoint/bundle.h"
+#include "model/params.h"
 #include "train/recipe.h"
 
 enum { NEW, ALL };
@@ -77,10 +77,15 @@ static mn_status read_recipe(graft *x) {
 }
 
 /* A training would find out: weights that are missing, damaged or not finite. */
-static mn_status look_at_weights(const graft *x) {
-  mn_bundle base;
-  const mn_status status = mn_bundle_open(x->dir, NULL, 1, &base);
-  mn_bundle_close(&base);
+static mn_status look_at_weights(const graft *x, int threads) {
+  mn_backend *backend = NULL;
+  mn_model *model = NULL;
+  mn_params *weights = NULL;
+  mn_status status = mn_backend_open(NULL, threads, &backend);
+  if (status == MN_OK) status = mn_model_open_dir(x->dir, backend, MN_F32, &model, &weights);
+  mn_params_free(weights);
+  mn_model_free(model);
+  mn_backend_free(backend);
   return status;
 }
 
@@ -190,7 +195,7 @@ static mn_status make(mn_cli *cli, graft *x) {
   MN_TRY(mn_cli_choice(cli, "train-only", words, &what));
   MN_TRY(read_mixer(x, mn_cli_get(cli, "mixer")));
   MN_TRY(read_recipe(x));
-  MN_TRY(look_at_weights(x));
+  MN_TRY(look_at_weights(x, cli->threads));
   MN_TRY(put_around(x));
   MN_TRY(begin_with_it(x, what));
   MN_TRY(check(x, path));
