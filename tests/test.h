@@ -3,6 +3,7 @@
 #define MN_TEST_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,18 @@ static const char *test_current = "";
     fn();                                                                                                                                  \
     printf("%s %s\n", test_failed == before_ ? "ok    " : "FAILED", #fn);                                                                  \
     fflush(stdout);                                                                                                                        \
+  } while (0)
+
+/* What the reference alone computes is the same on every instruction set: of a test's runs, one for each set (tests/with-isa), the first has
+ * it, and a run that names no set. */
+static inline bool test_of_reference(void) {
+  const char *set = getenv("MNEME_CPU_ISA");
+  return !set || !*set || !strcmp(set, "generic");
+}
+#define RUN_ONCE(fn)                                                                                                                       \
+  do {                                                                                                                                     \
+    if (test_of_reference()) RUN(fn);                                                                                                      \
+    else printf("once   " #fn ": on the first instruction set\n");                                                                         \
   } while (0)
 
 static inline int test_end(void) {

@@ -307,12 +307,12 @@ static void test_a_stream_begins_in_every_type(void) {
 
 int main(void) {
   if (sh("rm -rf " DIR " && mkdir -p " DIR) != 0) return 1;
-  RUN(small_mixers_are_all_systems);
-  RUN(test_gradients_pass_through_states);
+  RUN_ONCE(small_mixers_are_all_systems);
+  RUN_ONCE(test_gradients_pass_through_states);
   RUN(test_a_stream_begins_in_every_type);
-  RUN(test_two_calls_chain_to_one);
-  RUN(test_a_stream_without_states_has_the_same_gradients);
-  RUN(test_persistent_tokens_are_no_state);
+  RUN_ONCE(test_two_calls_chain_to_one);
+  RUN_ONCE(test_a_stream_without_states_has_the_same_gradients);
+  RUN_ONCE(test_persistent_tokens_are_no_state);
   RUN(test_what_nothing_reads_is_refused);
   RUN(test_reports_come_out_by_name);
   if (sh("rm -rf " DIR) != 0) return 1;

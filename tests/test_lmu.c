@@ -172,7 +172,7 @@ static void many_steps_at_once_are_one_after_the_other(void) {
   for (size_t n = 0; n < sizeof of / sizeof *of && cpu; n++) {
     char form[128];
     snprintf(form, sizeof form, "{\"type\": \"lmu\", \"order\": %d, \"window\": %g, \"input\": \"linear\"}", of[n].d, of[n].theta);
-    double e = memory_error(form, of[n].d, of[n].theta, of[n].T, MN_F64, mn_backend_ref());
+    double e = test_of_reference() ? memory_error(form, of[n].d, of[n].theta, of[n].T, MN_F64, mn_backend_ref()) : 0;
     CHECK(e < 1e-12, "order %d, window %g, f64: %g", of[n].d, of[n].theta, e);
     e = memory_error(form, of[n].d, of[n].theta, of[n].T, MN_F32, cpu);
     CHECK(e < 5e-6, "order %d, window %g, f32: %g", of[n].d, of[n].theta, e);

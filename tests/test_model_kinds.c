@@ -433,8 +433,8 @@ static void policies_that_do_not_fit(void) {
 
 int main(void) {
   RUN(golden_vectors);
-  RUN(gradients_agree_with_differences);
-  RUN(a_stream_cut_anywhere_is_the_stream);
+  RUN_ONCE(gradients_agree_with_differences);
+  RUN_ONCE(a_stream_cut_anywhere_is_the_stream);
   RUN(forms_of_trained_models);
   RUN(a_head_may_have_a_cap);
   RUN(what_is_no_stream_says_why);
