@@ -1,5 +1,6 @@
 /* status.c - per-thread messages, checked allocation, small strings, interruption, log, clock, hashing. */
 #include "base/base.h"
+#include "base/stop.h"
 #include "base/text.h"
 
 #include <stdio.h>
@@ -114,6 +115,12 @@ uint64_t mn_hash_str(const char *s) { return mn_hash_bytes(s, strlen(s), 0); }
 static _Thread_local const volatile sig_atomic_t *stop_flag;
 
 void mn_stop_watch(const volatile sig_atomic_t *flag) { stop_flag = flag; }
+
+const volatile sig_atomic_t *mn_stop_swap(const volatile sig_atomic_t *flag) {
+  const volatile sig_atomic_t *was = stop_flag;
+  stop_flag = flag;
+  return was;
+}
 
 bool mn_stopped(void) { return stop_flag && *stop_flag; }
 

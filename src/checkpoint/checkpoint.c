@@ -64,7 +64,7 @@ mn_status mn_checkpoint_add(mn_checkpoint *c, const mn_checkpoint_tensor *t) {
     c->tensors = more;
     c->room = room;
   }
-  if (c->n % LOOK_EVERY == 0) MN_TRY(mn_stop_check("opening a model"));
+  if (c->n % LOOK_EVERY == LOOK_EVERY - 1) MN_TRY(mn_stop_check("opening a model"));
   c->tensors[c->n] = *t;
   return mn_table_put(&c->at, t->name, c->n++);
 }

@@ -306,7 +306,7 @@ static mn_status read_entries(mn_st *st, json_t *header, entry *entries) {
   json_t *value;
   json_object_foreach(header, key, value) {
     if (strcmp(key, "__metadata__") != 0) {
-      if (st->count % LOOK_EVERY == 0) MN_TRY(mn_stop_check("reading a file of tensors"));
+      if (st->count % LOOK_EVERY == LOOK_EVERY - 1) MN_TRY(mn_stop_check("reading a file of tensors"));
       MN_TRY(read_entry(st, key, value, &entries[st->count]));
       st->count++;
     }
