@@ -5,8 +5,10 @@
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "format/template.h"
+#include "format/wav.h"
 #include "scratch.h"
 #include "test.h"
+#include "wav_file.h"
 
 /* The linker puts these between the library and the flag (CMakeLists.txt). */
 bool __wrap_mn_stopped(void);
@@ -89,6 +91,24 @@ static void files_of_many_tensors_are_left(void) {
   heard("a checkpoint", 2 * (TENSORS / 1024), open_checkpoint, "many");
 }
 
+/* ---- sounds ---- */
+static mn_status hear(const void *ctx) {
+  const mn_text *t = ctx;
+  mn_wav w;
+  const mn_status status = mn_wav_parse("long.wav", t->data, t->len, &w);
+  CHECK((status == MN_OK) == (w.samples != NULL), "samples and a status");
+  mn_wav_free(&w);
+  return status;
+}
+
+static void long_sounds_are_left(void) {
+  enum { SAMPLES = 1 << 19 };
+  mn_text t = {0};
+  wav_text(&t, 16000, 440, SAMPLES, 2 * SAMPLES);
+  heard("a sound", SAMPLES >> 17, hear, &t);
+  mn_text_free(&t);
+}
+
 /* ---- templates ---- */
 enum { LONG = 2 << 20 };
 
@@ -116,8 +136,8 @@ static void long_passes_of_templates_are_left(void) {
                                          "x|tojson",       "x|wordcount",  "x|indent",          "[x]|string",   "x.split()",
                                          "x.splitlines()", "x.casefold()", "x.swapcase()",      "x.title()",    "'%r' % x",
                                          "x|reverse",      "x|list",       "x.replace('', '-')"};
-  static const char *const of_letters[] = {"x.isalpha()", "x.islower()",  "x.strip('a')", "x|trim('a')",
-                                           "x.isalnum()", "x|int(3)", "x is lower"};
+  static const char *const of_letters[] = {"x.isalpha()", "x.islower()", "x.strip('a')", "x|trim('a')",
+                                           "x.isalnum()", "x|int(3)",    "x is lower"};
   static const char *const of_digits[] = {"x|float", "x.isdigit()", "x.isnumeric()", "x.isdecimal()"};
   static const struct {
     const char *unit;
@@ -151,6 +171,7 @@ static void long_passes_of_templates_are_left(void) {
 int main(void) {
   RUN(long_json_is_left);
   RUN(files_of_many_tensors_are_left);
+  RUN(long_sounds_are_left);
   RUN(long_passes_of_templates_are_left);
   return test_end();
 }

@@ -64,7 +64,8 @@ const mn_value *mn_recipe_first(const mn_value *recipe, const char *type) {
 }
 
 const mn_value *mn_recipe_attention(const mn_value *recipe, bool local) {
-  for (int64_t i = 0; i < mn_recipe_layers(recipe); i++) {
+  const int64_t n = mn_recipe_layers(recipe);
+  for (int64_t i = 0; i < n; i++) {
     const mn_value *mixer = mixer_of(mn_recipe_block(recipe, i), "attention");
     if (mixer && (mn_value_get(mixer, "window") != NULL) == local) return mixer;
   }

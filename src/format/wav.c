@@ -235,7 +235,9 @@ static mn_status begin_chunk(mn_wav_stream *w) {
 }
 
 static mn_status add_frame(mn_wav_stream *w, const uint8_t *p) {
+  enum { LOOK_EVERY = 1 << 16 };
   const layout *f = &w->f;
+  if (w->count % LOOK_EVERY == LOOK_EVERY - 1) MN_TRY(mn_stop_check("reading a sound"));
   double sum = 0;
   for (uint32_t c = 0; c < f->channels; c++) sum += sample(f, p + c * (f->bits / 8));
   if (!isfinite(sum))
