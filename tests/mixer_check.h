@@ -489,6 +489,17 @@ static inline void mc_golden_files(int n, const char *const *files, double toler
 
 #include "mixer_lengths.h"
 
+/* Caches of the mixer and of all its parts hold no more than these few tokens: the reference computes with every place that there is. */
+static inline void mc_with_little_room(const mn_mixer *m) {
+  enum { ROOM = 64 };
+  char *config = m->config;
+  const mn_field *f = m->def ? mn_field_find(m->def->fields, "max_context") : NULL;
+  if (f && f->size == sizeof(int64_t) && mn_field_int(f, config) > ROOM) *(int64_t *)(void *)(config + f->offset) = ROOM;
+  if (m->def && m->def->base) mc_with_little_room((const mn_mixer *)(const void *)(config + m->def->base));
+  const mn_mixer_list *list = m->def && m->def->list ? (const mn_mixer_list *)(const void *)(config + m->def->list) : NULL;
+  for (int i = 0; list && i < list->n; i++) mc_with_little_room(&list->items[i]);
+}
+
 /* A stream cut anywhere, one token at a time among the cuts, is the stream: each configuration in f64 and, longer, in f32. */
 static inline void mc_cut_anywhere(int n, const char *const *forms) {
   mn_backend *cpu = NULL;
@@ -499,7 +510,9 @@ static inline void mc_cut_anywhere(int n, const char *const *forms) {
     int ok;
     double e;
     if (test_of_reference()) {
-      ok = mc_open(&m, forms[i], 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1);
+      ok = mc_open(&m, forms[i], 8, 2, MN_F64, mn_backend_ref());
+      if (ok) mc_with_little_room(&m.mixer);
+      ok = ok && mc_random_params(&m, 1);
       e = ok ? mc_split_everywhere(&m, 33, 3, 5) : INFINITY;
       CHECK(e < 1e-10, "%s: f64, T 33: %g", forms[i], e);
       mc_close(&m);
