@@ -3,6 +3,7 @@
  * stopped; wrong use is named, and never crashes. */
 #include <mneme.h>
 
+#include <locale.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -79,6 +80,56 @@ static void a_whole_training_stops_and_resumes(void) {
   mn_lm *lm = NULL;
   CHECK_OK(mn_lm_open(DIR "/whole", 1, &lm));
   mn_lm_free(lm);
+}
+
+/* Numbers of this process have a comma from here on; the locale is made where the machine has none. */
+static bool with_a_comma(void) {
+  char made[4096], number[16];
+  if (!setlocale(LC_ALL, "de_DE.UTF-8")) {
+    CHECK(getcwd(made, sizeof made - sizeof DIR - 1) != NULL, "no directory");
+    strcat(made, "/" DIR);
+    if (sh("localedef -i de_DE -f UTF-8 " DIR "/de_DE.UTF-8 >/dev/null 2>&1") != 0 || setenv("LOCPATH", made, 1) != 0) return false;
+    if (!setlocale(LC_ALL, "de_DE.UTF-8")) return false;
+  }
+  snprintf(number, sizeof number, "%.1f", 1.5);
+  return !strcmp(number, "1,5");
+}
+
+static void train_and_open(const char *dir, double *loss) {
+  mn_training *t = NULL;
+  mn_lm *lm = NULL;
+  mn_stream *s = NULL;
+  char session[64];
+  snprintf(session, sizeof session, "%s.session", dir);
+  CHECK_OK(mn_training_new(RECIPE, (const char *const[]){"train.optimizer.lr=1.5e-3", "model.norm_eps=2.5e-6", NULL}, 1, &t));
+  if (t) CHECK_OK(mn_training_step(t, loss));
+  if (t) CHECK_OK(mn_training_save(t, dir));
+  mn_training_free(t);
+  CHECK_OK(mn_lm_open(dir, 1, &lm));
+  if (lm) CHECK_OK(mn_stream_new(lm, NULL, &s));
+  if (s) CHECK_OK(mn_stream_generate(s, (int32_t[]){105, 116}, 2, 3, (const char *const[]){"temperature=0.75", NULL}, NULL, NULL));
+  if (s) CHECK_OK(mn_stream_save(s, session));
+  if (s) CHECK_OK(mn_stream_load(s, session));
+  mn_stream_free(s);
+  mn_lm_free(lm);
+}
+
+static void a_locale_with_a_comma_changes_nothing(void) {
+  double point = 0, comma = 1;
+  char number[16];
+  train_and_open(DIR "/point", &point);
+  if (!with_a_comma()) {
+    setlocale(LC_ALL, "C");
+    printf("skip   no locale with a comma, and no localedef to make one\n");
+    return;
+  }
+  train_and_open(DIR "/comma", &comma);
+  snprintf(number, sizeof number, "%.1f", 1.5);
+  setlocale(LC_ALL, "C");
+  unsetenv("LOCPATH");
+  CHECK(!strcmp(number, "1,5"), "the program's own locale was changed: %s", number);
+  CHECK(point == comma, "%.9g and %.9g", point, comma);
+  CHECK(sh("cmp -s " DIR "/point/config.json " DIR "/comma/config.json") == 0, "the settings that were written differ");
 }
 
 static void threads_are_as_many_as_the_program_takes(void) {
@@ -311,6 +362,7 @@ int main(void) {
   RUN(the_examples_run);
   RUN(training_lowers_the_loss);
   RUN(a_whole_training_stops_and_resumes);
+  RUN(a_locale_with_a_comma_changes_nothing);
   RUN(threads_are_as_many_as_the_program_takes);
   RUN(outputs_are_tried_before_the_first_step);
   RUN(text_and_tokens);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/door.h"
 #include "api/lm.h"
 #include "api/loaded.h"
 #include "api/settings.h"
@@ -58,6 +59,7 @@ static const mn_value *messages(mn_arena *arena, const char *role, const char *t
 }
 
 mn_status mn_chat_new(const mn_lm *lm, const char *template_file, const char *system, mn_chat **out) {
+  MN_DOOR;
   if (!lm || !out) return mn_fail(MN_ERR_ARG, "mn_chat_new: lm and out must not be NULL");
   mn_chat *c;
   mn_session_config config = {.batch = 1};
@@ -81,6 +83,7 @@ mn_status mn_chat_new(const mn_lm *lm, const char *template_file, const char *sy
 }
 
 mn_status mn_chat_fork(const mn_chat *c, mn_chat **out) {
+  MN_DOOR;
   if (!c || !out) return mn_fail(MN_ERR_ARG, "mn_chat_fork: c and out must not be NULL");
   mn_chat *to;
   *out = NULL;
@@ -112,6 +115,7 @@ int64_t mn_chat_turns(const mn_chat *c) {
 int64_t mn_chat_tokens_read(const mn_chat *c) { return (int64_t)mn_conversation_fed(c->conversation); }
 
 mn_status mn_chat_back(mn_chat *c, int64_t turns) {
+  MN_DOOR;
   const int64_t all = mn_chat_turns(c);
   if (turns < 0 || turns > all)
     return mn_fail(MN_ERR_ARG, "mn_chat_back: a chat of %lld turns cannot take back %lld", (long long)all, (long long)turns);
@@ -192,6 +196,7 @@ static mn_status say(turn *t, const char *text) {
 }
 
 mn_status mn_chat_say(mn_chat *c, const char *text, int64_t max_tokens, const char *const *settings, mn_piece_fn on_piece, void *ctx) {
+  MN_DOOR;
   if (!c || !text) return mn_fail(MN_ERR_ARG, "mn_chat_say: c and text must not be NULL");
   if (max_tokens < 0) return mn_fail(MN_ERR_ARG, "mn_chat_say: max_tokens is %lld", (long long)max_tokens);
   turn t = {.c = c, .on_piece = on_piece, .ctx = ctx};
@@ -210,11 +215,13 @@ mn_status mn_chat_say(mn_chat *c, const char *text, int64_t max_tokens, const ch
 
 /* ---- files ---- */
 mn_status mn_chat_save(mn_chat *c, const char *path) {
+  MN_DOOR;
   if (!c || !path) return mn_fail(MN_ERR_ARG, "mn_chat_save: c and path must not be NULL");
   return mn_conversation_save_over(c->conversation, path, c->note.data, mn_loaded_at(&c->loaded, path));
 }
 
 mn_status mn_chat_load(const mn_lm *lm, const char *template_file, const char *path, mn_chat **out) {
+  MN_DOOR;
   if (!lm || !path || !out) return mn_fail(MN_ERR_ARG, "mn_chat_load: lm, path and out must not be NULL");
   mn_chat *c;
   mn_session_config config = {.batch = 1};

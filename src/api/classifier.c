@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/door.h"
 #include "api/settings.h"
 #include "checkpoint/bundle.h"
 #include "run/session.h"
@@ -45,6 +46,7 @@ static mn_status open_model(mn_classifier *c, const char *dir) {
 }
 
 mn_status mn_classifier_open(const char *dir, int threads, mn_classifier **out) {
+  MN_DOOR;
   if (out) *out = NULL;
   if (!dir || !out) return mn_fail(MN_ERR_ARG, "mn_classifier_open: dir and out must not be NULL");
   MN_TRY(mn_threads_check("mn_classifier_open", threads));
@@ -105,6 +107,7 @@ static mn_status grow(mn_classifier *c, int64_t n) {
 }
 
 mn_status mn_classifier_feed(mn_classifier *c, const float *frames, int64_t n, double *p) {
+  MN_DOOR;
   if (!c || !frames || n < 1) return mn_fail(MN_ERR_ARG, "mn_classifier_feed: c and frames must not be NULL, and n at least 1");
   for (int64_t i = 0; i < n * c->channels; i++)
     if (!isfinite(frames[i]))
@@ -125,6 +128,7 @@ mn_status mn_classifier_feed(mn_classifier *c, const float *frames, int64_t n, d
 }
 
 mn_status mn_classifier_judge(mn_classifier *c, double *p) {
+  MN_DOOR;
   const float *logits;
   if (!c || !p) return mn_fail(MN_ERR_ARG, "mn_classifier_judge: c and p must not be NULL");
   if (!c->n) return mn_fail(MN_ERR_ARG, "mn_classifier_judge: no frame was fed");
@@ -136,6 +140,7 @@ mn_status mn_classifier_judge(mn_classifier *c, double *p) {
 }
 
 mn_status mn_classifier_reset(mn_classifier *c) {
+  MN_DOOR;
   if (!c) return mn_fail(MN_ERR_ARG, "mn_classifier_reset: c must not be NULL");
   c->n = 0;
   return c->session ? mn_session_reset(c->session) : MN_OK;

@@ -1,5 +1,6 @@
 /* lm.c - mneme.h's models and streams: thin covers over bundle.h, session.h and sampler.h that check what a foreign caller
  * may get wrong. */
+#include "api/door.h"
 #include "api/lm.h"
 #include "api/loaded.h"
 #include "api/settings.h"
@@ -31,6 +32,7 @@ void mn_release(void *p) { free(p); }
 
 /* ---- models ---- */
 mn_status mn_lm_open(const char *dir, int threads, mn_lm **out) {
+  MN_DOOR;
   if (!out) return mn_fail(MN_ERR_ARG, "mn_lm_open: out is NULL");
   *out = NULL;
   if (!dir) return mn_fail(MN_ERR_ARG, "mn_lm_open: dir is NULL");
@@ -60,6 +62,7 @@ int64_t mn_lm_parameters(const mn_lm *lm) { return mn_params_count(lm->bundle.pa
 int32_t mn_lm_end_token(const mn_lm *lm) { return lm->bundle.tokenizer ? mn_tokenizer_eos(lm->bundle.tokenizer) : -1; }
 
 mn_status mn_lm_encode(const mn_lm *lm, const char *text, size_t bytes, int32_t **tokens, size_t *n) {
+  MN_DOOR;
   if (!tokens || !n || (!text && bytes)) return mn_fail(MN_ERR_ARG, "mn_lm_encode: text, tokens and n must not be NULL");
   *tokens = NULL;
   *n = 0;
@@ -77,6 +80,7 @@ mn_status mn_lm_encode(const mn_lm *lm, const char *text, size_t bytes, int32_t 
 }
 
 mn_status mn_lm_decode(const mn_lm *lm, const int32_t *tokens, size_t n, char **text, size_t *bytes) {
+  MN_DOOR;
   if (!text || (!tokens && n)) return mn_fail(MN_ERR_ARG, "mn_lm_decode: tokens and text must not be NULL");
   *text = NULL;
   MN_TRY(mn_bundle_need_tokenizer(&lm->bundle, "the model's directory"));
@@ -124,6 +128,7 @@ mn_status mn_lm_program(const mn_lm *lm, mn_program **out) {
 }
 
 mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream **out) {
+  MN_DOOR;
   if (!out || !lm) return mn_fail(MN_ERR_ARG, "mn_stream_new: lm and out must not be NULL");
   *out = NULL;
   stream_settings c;
@@ -148,6 +153,7 @@ void mn_stream_free(mn_stream *s) {
 }
 
 mn_status mn_stream_fork(const mn_stream *s, mn_stream **out) {
+  MN_DOOR;
   if (!out || !s) return mn_fail(MN_ERR_ARG, "mn_stream_fork: s and out must not be NULL");
   mn_stream *copy = *out = mn_calloc(1, sizeof *copy);
   if (!copy) return MN_ERR_MEMORY;
@@ -160,9 +166,13 @@ mn_status mn_stream_fork(const mn_stream *s, mn_stream **out) {
   return status;
 }
 
-mn_status mn_stream_reset(mn_stream *s) { return mn_session_reset(s->session); }
+mn_status mn_stream_reset(mn_stream *s) {
+  MN_DOOR;
+  return mn_session_reset(s->session);
+}
 
 mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const float **logits) {
+  MN_DOOR;
   if (logits) *logits = NULL;
   s->told = 0;
   if (!tokens) return mn_fail(MN_ERR_ARG, "mn_stream_feed: tokens is NULL");
@@ -172,6 +182,7 @@ mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const f
 }
 
 mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
+  MN_DOOR;
   s->told = 0;
   if (!tokens || !targets || !nll) return mn_fail(MN_ERR_ARG, "mn_stream_score: tokens, targets and nll must not be NULL");
   MN_TRY(mn_session_score(s->session, tokens, targets, n, nll));
@@ -181,6 +192,7 @@ mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *ta
 
 /* ---- what the model tells about each token ---- */
 mn_status mn_stream_report(mn_stream *s, const char *name) {
+  MN_DOOR;
   s->told = 0;
   return mn_session_report(s->session, name);
 }
@@ -188,6 +200,7 @@ mn_status mn_stream_report(mn_stream *s, const char *name) {
 int mn_stream_report_count(const mn_stream *s) { return mn_session_report_count(s->session); }
 
 mn_status mn_stream_report_at(const mn_stream *s, int i, const char **path, const float **values, int64_t *n) {
+  MN_DOOR;
   if (path) *path = NULL;
   if (values) *values = NULL;
   if (n) *n = 0;
@@ -209,10 +222,12 @@ int64_t mn_stream_position(const mn_stream *s) { return mn_session_position(s->s
 size_t mn_stream_state_bytes(const mn_stream *s) { return mn_session_state_bytes(s->session); }
 
 mn_status mn_stream_save(mn_stream *s, const char *path) {
+  MN_DOOR;
   if (!path) return mn_fail(MN_ERR_ARG, "mn_stream_save: path is NULL");
   return mn_session_save_over(s->session, path, mn_loaded_at(&s->loaded, path));
 }
 mn_status mn_stream_load(mn_stream *s, const char *path) {
+  MN_DOOR;
   mn_loaded from;
   if (!path) return mn_fail(MN_ERR_ARG, "mn_stream_load: path is NULL");
   MN_TRY(mn_loaded_begin(&from, path));
@@ -225,6 +240,7 @@ mn_status mn_stream_load(mn_stream *s, const char *path) {
 int mn_stream_tensor_count(const mn_stream *s) { return mn_session_count(s->session); }
 
 mn_status mn_stream_tensor(const mn_stream *s, int i, const char **name, const char **type, int *n_dims, int64_t *dims, double *norm) {
+  MN_DOOR;
   mn_session_tensor t;
   MN_TRY(mn_session_at(s->session, i, &t));
   if (name) *name = t.info.name;
@@ -266,6 +282,7 @@ static mn_status generate(mn_stream *s, mn_sampler *sampler, const int32_t *prom
 
 mn_status mn_stream_generate(mn_stream *s, const int32_t *prompt, int64_t n, int64_t max_tokens, const char *const *settings,
                              mn_token_fn on_token, void *ctx) {
+  MN_DOOR;
   if (!prompt || n < 1) return mn_fail(MN_ERR_ARG, "mn_stream_generate: the prompt needs at least one token");
   if (s->batch != 1) return mn_fail(MN_ERR_ARG, "mn_stream_generate: the stream has batch %lld; it must be 1", (long long)s->batch);
   mn_sampling c;

@@ -1,4 +1,5 @@
 /* training.c - mneme.h's training: a recipe step by step, or whole as `mneme train` does it. */
+#include "api/door.h"
 #include "api/settings.h"
 #include "base/file.h"
 #include "train/out_dir.h"
@@ -14,6 +15,7 @@ struct mn_training {
 };
 
 mn_status mn_training_new(const char *recipe, const char *const *settings, int threads, mn_training **out) {
+  MN_DOOR;
   if (!out) return mn_fail(MN_ERR_ARG, "mn_training_new: out is NULL");
   *out = NULL;
   if (!recipe) return mn_fail(MN_ERR_ARG, "mn_training_new: recipe is NULL");
@@ -35,6 +37,7 @@ void mn_training_free(mn_training *t) {
 }
 
 mn_status mn_training_step(mn_training *t, double *loss) {
+  MN_DOOR;
   mn_step_result r;
   MN_TRY(mn_trainer_step(t->trainer, &r));
   if (loss) *loss = r.loss;
@@ -42,6 +45,7 @@ mn_status mn_training_step(mn_training *t, double *loss) {
 }
 
 mn_status mn_training_validate(mn_training *t, double *loss) {
+  MN_DOOR;
   mn_evaluation e;
   MN_TRY(mn_trainer_validate(t->trainer, NULL, &e));
   if (loss) *loss = e.batches ? e.loss : (double)NAN;
@@ -71,6 +75,7 @@ static mn_status own_place(const mn_training *t, const char *dir) {
 }
 
 mn_status mn_training_save(const mn_training *t, const char *dir) {
+  MN_DOOR;
   if (!dir || !*dir) return mn_fail(MN_ERR_ARG, "mn_training_save: dir is %s", dir ? "empty" : "NULL");
   MN_TRY(own_place(t, dir));
   MN_TRY(mn_out_dir_spares_data(dir, t->recipe));
@@ -97,6 +102,7 @@ static void on_event(void *ctx, const mn_train_event *e) {
 }
 
 mn_status mn_lm_train(const char *recipe, const char *const *settings, const char *out_dir, bool resume, mn_train_fn on_step, void *ctx) {
+  MN_DOOR;
   if (!recipe || !out_dir) return mn_fail(MN_ERR_ARG, "mn_lm_train: recipe and out_dir must not be NULL");
   if (!resume) MN_TRY(mn_out_dir_spares(out_dir, recipe));
   mn_recipe *r;
