@@ -76,7 +76,7 @@ static void the_density_is_one(void) {
   mn_io_put(&data, "target_gaps", leaf[4]);
   mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, 1);
   mn_verdict v = {0};
-  if (def) def->build(s, NULL, &(mn_judge){&outputs, &data, leaf[2], true, false}, &v);
+  if (def) def->build(s, NULL, &(mn_judge){&outputs, &data, leaf[2], true, false, NULL}, &v);
   CHECK(def && mn_graph_status(g) == MN_OK, "%s", mn_message());
   bool ran = def && gc_run(g, mn_backend_ref(), 0, MN_KEEP, 5, leaf, value, 4,
                            (mn_tensor *[]){v.each, v.metric[0], v.metric[1], v.metric[2]}, got);

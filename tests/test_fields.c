@@ -38,6 +38,23 @@ static void write_pictures(void) {
   CHECK_OK(mn_file_write(test_path("l.idx"), (const char *)b, sizeof b));
 }
 
+/* A file of tensors of 8 rows: floats where `x` says so, else integers. */
+typedef struct tensor {
+  const char *name;
+  mn_shape shape;
+  const float *x;
+  const int32_t *id;
+} tensor;
+
+static void write_tensors(const char *name, int n, const tensor *list) {
+  mn_st_writer *w = mn_st_writer_new();
+  for (int i = 0; i < n; i++)
+    CHECK_OK(mn_st_writer_add(w, list[i].name, list[i].x ? MN_F32 : MN_I32, &list[i].shape,
+                              list[i].x ? (const void *)list[i].x : (const void *)list[i].id));
+  CHECK_OK(mn_st_writer_save(w, test_path(name)));
+  mn_st_writer_free(w);
+}
+
 static char *text_of(const char *fmt, const char *a, const char *b) {
   static char text[4096];
   snprintf(text, sizeof text, fmt, a, b);
@@ -55,6 +72,8 @@ static double metric_of(const mn_evaluation *e, const char *name) {
 }
 
 static const char *unit; /* of the last source */
+
+static void refused(const char *text, const char *a, const char *b, const char *c);
 
 /* The first loss, the last, and the evaluation after it. */
 static void learn(const char *text, double *first, double *last, mn_evaluation *e) {
@@ -128,6 +147,72 @@ static void test_an_encoder_learns_masked_tokens(void) {
   CHECK(last < 0.7 * first, "the loss goes from %g to %g", first, last);
   CHECK(metric_of(&e, "accuracy") > 0.1 && fabs(metric_of(&e, "perplexity") - exp(e.loss)) < 1e-9, "accuracy %g",
         metric_of(&e, "accuracy"));
+}
+
+/* What stands behind a row's length is nobody's number: the mean is over the steps that are there. */
+static void test_steps_behind_the_length_do_not_count(void) {
+  enum { N = 8, T = 6, THERE = 4, F = 4 };
+  static float frames[N * T * F], target[N * T], cut_frames[N * THERE * F], cut_target[N * THERE];
+  static int32_t length[N];
+  static const char *const objectives[] = {"{type: regression}", "{type: regression, loss: huber}", "{type: quantile, quantiles: [0.3]}"};
+  for (int i = 0; i < N * T; i++) {
+    const int row = i / T, t = i % T, cut = row * THERE + t;
+    target[i] = t < THERE ? (float)sin(i) : 1e20f;
+    for (int k = 0; k < F; k++) frames[i * F + k] = (float)cos(i * F + k);
+    if (t < THERE) cut_target[cut] = target[i], memcpy(cut_frames + cut * F, frames + i * F, F * sizeof *frames);
+    length[row] = THERE;
+  }
+  write_tensors("long.safetensors", 3,
+                (tensor[]){{"frames", MN_SHAPE(N, T, F), frames, NULL},
+                           {"target", MN_SHAPE(N, T, 1), target, NULL},
+                           {"length", MN_SHAPE(N), NULL, length}});
+  write_tensors("cut.safetensors", 2,
+                (tensor[]){{"frames", MN_SHAPE(N, THERE, F), cut_frames, NULL}, {"target", MN_SHAPE(N, THERE, 1), cut_target, NULL}});
+  for (int i = 0; i < 3; i++) {
+    char text[2048];
+    double first[2], last[2];
+    mn_evaluation e[2];
+    for (int k = 0; k < 2; k++) {
+      snprintf(
+          text, sizeof text,
+          "data: {type: tensors, file: '%s', validation: 0.5}\nmodel: {type: decision_transformer, actions: 1, states: 2, d_model: 8, layers: "
+          "1, block: {mixer: {type: aaren, heads: 2}, hidden: 8}}\nobjective: %s\ntrain: {steps: 3, batch: 4, optimizer: {lr: 1e-2}}\n",
+          test_path(k ? "cut.safetensors" : "long.safetensors"), objectives[i]);
+      learn(text, &first[k], &last[k], &e[k]);
+    }
+    CHECK(fabs(first[0] - first[1]) < 1e-6 && fabs(last[0] - last[1]) < 1e-5 && fabs(e[0].loss - e[1].loss) < 1e-5,
+          "%s: %g to %g, and without what is not there %g to %g", objectives[i], first[0], last[0], first[1], last[1]);
+    for (int k = 0; k < e[0].n_metrics; k++)
+      CHECK(fabs(e[0].metrics[k].value - e[1].metrics[k].value) < 1e-5, "%s: %s", objectives[i], e[0].metrics[k].name);
+  }
+}
+
+/* Classes of places: beside frames they are no tokens, and one that has no logit is refused wherever it stands. */
+static void test_places_have_classes_that_the_model_has(void) {
+  enum { N = 8, T = 4 };
+  static float frames[N * T * 3];
+  static int32_t tokens[N * T], target[N * T];
+  static const char *const form =
+      "data: {type: tensors, file: '%s', validation: 0.5}\nmodel: {type: classifier, %s, num_classes: 3, pooling: "
+      "none, " BLOCK "}\nobjective: {type: classification, per: position}\ntrain: {steps: 3, batch: 4}\n";
+  char file[600];
+  double first, last;
+  mn_evaluation e;
+  for (int most = 2; most < 4; most++)
+    for (int k = 0; k < 2; k++) {
+      for (int i = 0; i < N * T; i++) target[i] = i % 3, tokens[i] = i % 9, frames[3 * i] = (float)(i % 3);
+      target[5] = most;
+      write_tensors("places.safetensors", 2,
+                    (tensor[]){k ? (tensor){"tokens", MN_SHAPE(N, T), NULL, tokens} : (tensor){"frames", MN_SHAPE(N, T, 3), frames, NULL},
+                               {"target", MN_SHAPE(N, T), NULL, target}});
+      snprintf(file, sizeof file, "%s", test_path("places.safetensors"));
+      if (most == 3) {
+        refused(text_of(form, file, k ? "vocab_size: 9" : "channels: 3"), "the data has 4 classes", "only 3", "");
+        continue;
+      }
+      learn(text_of(form, file, k ? "vocab_size: 9" : "channels: 3"), &first, &last, &e);
+      CHECK(isfinite(last) && e.tokens == 4 * T, "%lld places were judged", (long long)e.tokens);
+    }
 }
 
 /* Where the answer stands, of rows of many lengths. */
@@ -207,8 +292,6 @@ static void test_a_teacher_goes_on_where_its_student_does(void) {
   }
 }
 
-static void refused(const char *text, const char *a, const char *b, const char *c);
-
 static void test_a_teacher_that_does_not_fit(void) {
   char dir[600], text[2048];
   snprintf(dir, sizeof dir, "%s", test_path("teacher"));
@@ -287,6 +370,43 @@ static void test_what_does_not_fit(void) {
           "objective.mask_id is 900", "257 tokens", "");
 }
 
+static void test_what_belongs_together(void) {
+  refused(text_of("data: {files: ['%s']}\nmodel: {type: encoder, " BLOCK
+                  "}\nobjective: {type: contrastive}\ntrain: {steps: 2, batch: 8, seq_len: 16}\n",
+                  test_path("text.txt"), ""),
+          "objective contrastive", "by twos", "layout: twins");
+}
+
+/* An answer has both ends in order, in what is there of its row, or none. */
+static void test_spans_of_a_file(void) {
+  enum { N = 8, T = 6 };
+  static const struct {
+    int32_t from, to;
+    bool fits;
+  } spans[] = {{2, 4, true},   {3, 3, true},   {-1, -1, true}, {-100, -100, true},
+               {2, -1, false}, {-1, 2, false}, {4, 2, false},  {4, 5, false}};
+  static int32_t tokens[N * T], span[2 * N], length[N];
+  for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
+    mn_recipe *r = NULL;
+    mn_trainer *t = NULL;
+    for (int row = 0; row < N; row++) span[2 * row] = 0, span[2 * row + 1] = 1, length[row] = 5;
+    span[6] = spans[i].from, span[7] = spans[i].to;
+    write_tensors(
+        "spans.safetensors", 3,
+        (tensor[]){{"tokens", MN_SHAPE(N, T), NULL, tokens}, {"span", MN_SHAPE(N, 2), NULL, span}, {"length", MN_SHAPE(N), NULL, length}});
+    CHECK_OK(
+        parse(text_of("data: {type: tensors, file: '%s', validation: 0}\nmodel: {type: classifier, vocab_size: 9, num_classes: 2, pooling: "
+                      "none, " BLOCK "}\nobjective: {type: span}\ntrain: {steps: 1, batch: 4, validate_every: 0}\n",
+                      test_path("spans.safetensors"), ""),
+              &r));
+    const mn_status status = r ? mn_trainer_new(r, 1, NULL, NULL, &t) : MN_ERR_ARG;
+    CHECK((status == MN_OK) == spans[i].fits && (spans[i].fits || (strstr(mn_message(), "row 3") && strstr(mn_message(), "5 places"))),
+          "%d to %d: %s", (int)spans[i].from, (int)spans[i].to, mn_message());
+    mn_trainer_free(t);
+    mn_recipe_free(r);
+  }
+}
+
 /* A source in its own vocabulary, as long as a stream has room for. */
 static void test_a_source_fits_its_model(void) {
   static const char *const form =
@@ -305,6 +425,10 @@ int main(void) {
   RUN(test_vision_learns_pictures);
   RUN(test_several_objectives_add_up);
   RUN(test_an_encoder_learns_masked_tokens);
+  RUN(test_steps_behind_the_length_do_not_count);
+  RUN(test_places_have_classes_that_the_model_has);
+  RUN(test_spans_of_a_file);
+  RUN(test_what_belongs_together);
   RUN(test_a_model_learns_where_an_answer_stands);
   RUN(test_a_student_learns_what_a_teacher_says);
   RUN(test_a_teacher_goes_on_where_its_student_does);

@@ -97,7 +97,7 @@ static void build(built *b, const mn_st *st, const golden *c, const mn_objective
   mn_model_io ignored = {0};
   add_leaf(b, &ignored, "weight", MN_F64, shape, weight);
   mn_scope *s = mn_scope_new(b->g, (mn_build){.param = MN_F64, .compute = MN_F64}, B);
-  mn_judge judge = {&b->outputs, &b->data, b->leaf[b->n - 1], true, false};
+  mn_judge judge = {&b->outputs, &b->data, b->leaf[b->n - 1], true, false, NULL};
   o->list[0].def->build(s, o->list[0].config, &judge, &b->verdict);
   CHECK(mn_graph_status(b->g) == MN_OK, "%s: %s", c->name, mn_message());
 }
@@ -196,7 +196,7 @@ static void test_gradients(void) {
 /* ---- units ---- */
 
 static mn_batch batch_of(int64_t B, int64_t T, int32_t *tokens, int32_t *target, int32_t *label) {
-  mn_batch b = {.B = B, .T = T, .rows = B};
+  mn_batch b = {.B = B, .T = T, .rows = B, .present = B};
   mn_batch_add(&b, "tokens", MN_I32, MN_SHAPE(B, T), "");
   mn_batch_add(&b, "target", MN_I32, MN_SHAPE(B, T), "");
   mn_batch_add(&b, "label", MN_I32, MN_SHAPE(B), "");
@@ -221,6 +221,12 @@ static void test_units_and_weights(void) {
   CHECK_OK(parse(arena, "{type: classification, class_weights: [1, 0.5, 3]}", &o));
   CHECK(mn_objective_units(&o.list[0], &b) == 2 && mn_objective_weights(&o.list[0], &b, w) == 3.5, "weights of classes");
   CHECK(w[0] == 0.5f && w[1] == 3, "weights of classes");
+  CHECK_OK(parse(arena, "{type: contrastive}", &o));
+  CHECK(mn_objective_weights(&o.list[0], &b, w) == 0 && mn_objective_nothing(&o.list[0], "1 batch") == MN_ERR_CONFIG &&
+            strstr(mn_message(), "one pair"),
+        "a pair that nothing stands against: %s", mn_message());
+  b.present = 4; /* pairs that do not count stand against it */
+  CHECK(mn_objective_weights(&o.list[0], &b, w) == 2, "a pair that another stands against");
   CHECK_OK(parse(arena, "{type: regression}", &o));
   CHECK(mn_objective_units(&o.list[0], &b) == 2 && mn_objective_weights(&o.list[0], &b, w) == 2, "rows");
   mn_arena_free(arena);
@@ -312,6 +318,43 @@ static void test_back_to_a_tree(void) {
   mn_arena_free(arena);
 }
 
+/* What is not there cannot be asked for: behind a row's length, and where masks say so. */
+static void test_nothing_is_hidden_that_is_not_there(void) {
+  enum { B = 4, T = 50 };
+  static int32_t tokens[B * T], target[B * T], masks[B * T];
+  int32_t length[B] = {50, 20, 50, 1};
+  mn_arena *arena = mn_arena_new();
+  mn_model m = {.config = {.vocab_size = 101}};
+  mn_objectives o;
+  CHECK_OK(parse(arena, "{type: masked_token, fraction: 1}", &o));
+  mn_batch b = batch_of(B, T, tokens, target, NULL);
+  mn_batch_add(&b, "length", MN_I32, MN_SHAPE(B), "");
+  mn_batch_add(&b, "masks", MN_I32, MN_SHAPE(B, T), "");
+  b.data[3] = length, b.data[4] = masks;
+  for (int i = 0; i < B * T; i++) masks[i] = i % 3 > 0;
+  CHECK_OK(mn_objectives_prepare(&o, &m, 5, MN_SPLIT_TRAIN, 1, &b));
+  for (int i = 0; i < B * T; i++) {
+    const bool there = i % T < length[i / T] && masks[i];
+    CHECK((target[i] != MN_IGNORE) == there && (there || tokens[i] == 0), "row %d, place %d", i / T, i % T);
+  }
+  mn_arena_free(arena);
+}
+
+/* A row that wrote nothing has no mean: it does not count, whatever the others are. */
+static void test_rows_that_wrote_nothing(void) {
+  int32_t masks[6] = {1, 0, 0, 1, 1, 1};
+  float w[3];
+  mn_arena *arena = mn_arena_new();
+  mn_objectives o;
+  mn_batch b = {.B = 3, .T = 2, .rows = 3, .present = 3};
+  CHECK_OK(parse(arena, "{type: memory_mean}", &o));
+  CHECK(mn_objective_weights(&o.list[0], &b, w) == 3, "without masks all places are there");
+  mn_batch_add(&b, "masks", MN_I32, MN_SHAPE(3, 2), "");
+  b.data[0] = masks;
+  CHECK(mn_objective_units(&o.list[0], &b) == 3 && mn_objective_weights(&o.list[0], &b, w) == 2 && w[1] == 0, "%g", (double)w[1]);
+  mn_arena_free(arena);
+}
+
 /* The rows that fill up a last batch are nobody's negatives: losses of the others are those without them. */
 static void test_missing_rows_are_no_negatives(void) {
   enum { T = 2, D = 3 };
@@ -330,7 +373,7 @@ static void test_missing_rows_are_no_negatives(void) {
       mn_model_io outputs = {0}, data = {0};
       mn_io_put(&outputs, "hidden", mn_const(g, MN_F64, MN_SHAPE(B, T, D), x));
       mn_io_put(&data, "length", mn_const(g, MN_I32, MN_SHAPE(B), length));
-      mn_judge judge = {&outputs, &data, mn_full(g, MN_F64, MN_SHAPE(B), 1), true, false};
+      mn_judge judge = {&outputs, &data, mn_full(g, MN_F64, MN_SHAPE(B), 1), true, false, NULL};
       mn_verdict v = {0};
       o.list[0].def->build(mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, B), o.list[0].config, &judge, &v);
       CHECK_OK(mn_graph_status(g));
@@ -353,6 +396,8 @@ int main(void) {
   RUN(test_gradients);
   RUN(test_units_and_weights);
   RUN(test_masks_are_of_the_step);
+  RUN(test_nothing_is_hidden_that_is_not_there);
+  RUN(test_rows_that_wrote_nothing);
   RUN(test_missing_rows_are_no_negatives);
   RUN(test_what_is_refused);
   RUN(test_back_to_a_tree);

@@ -24,7 +24,7 @@ static bool losses_of(mk_model *m, const mc_bag *in, const char *yaml, double *e
   bool ok = parse_objective(m->arena, yaml, &o) && mk_build(m, in, false, &b);
   if (!ok) return false;
   mn_model_io none = {0};
-  mn_judge judge = {&b.out, &none, mn_full(b.g, MN_F64, MN_SHAPE(n), 1), true, false};
+  mn_judge judge = {&b.out, &none, mn_full(b.g, MN_F64, MN_SHAPE(n), 1), true, false, NULL};
   o.list[0].def->build(b.s, o.list[0].config, &judge, &said);
   mn_plan_request q = {.graph = b.g, .n_outputs = 1, .outputs = &said.each, .backend = mn_backend_ref()};
   ok = mn_graph_status(b.g) == MN_OK && mn_plan_compile(&q, &b.plan) == MN_OK && mk_bind(m, &b) && mn_plan_run(b.plan) == MN_OK;
@@ -205,6 +205,9 @@ static void what_does_not_fit_is_refused(void) {
   mn_trainer *t = NULL;
   CHECK(mn_trainer_new(r, 1, NULL, NULL, &t) == MN_ERR_CONFIG && strstr(mn_message(), "memory_before") && strstr(mn_message(), "decoder"),
         "%s", mn_message());
+  mn_recipe_free(r);
+  r = recipe_of("[{steps: 1, objective: {type: memory_mean}, train: {seq_len: 8}}]", "seed=1");
+  CHECK(mn_trainer_new(r, 1, NULL, NULL, &t) == MN_ERR_CONFIG && strstr(mn_message(), "a row has one turn"), "%s", mn_message());
   mn_recipe_free(r);
   r = recipe_of("[{steps: 1, objective: {type: joint_masked, mask_id: 258}}]", "seed=1");
   CHECK(mn_trainer_new(r, 1, NULL, NULL, &t) == MN_ERR_CONFIG && strstr(mn_message(), "mask_id is 258") &&

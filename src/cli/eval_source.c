@@ -90,7 +90,7 @@ static mn_status evaluate_source(mn_eval_run *e, mn_source *source, mn_evaluatio
   if (source->seq_len && mn_cli_given(e->cli, "seq-len") && e->seq_len != source->seq_len)
     return mn_fail(MN_ERR_CONFIG, "--seq-len %lld: rows of this data have %lld places", (long long)e->seq_len, (long long)source->seq_len);
   if (source->seq_len) e->seq_len = source->seq_len;
-  if (source->vocab_size > m->config.vocab_size)
+  if (m->config.vocab_size && source->vocab_size > m->config.vocab_size)
     return mn_fail(MN_ERR_CONFIG, "%s has token ids up to %lld, but the model was trained for %lld", e->what,
                    (long long)source->vocab_size - 1, (long long)m->config.vocab_size);
   mn_evaluator_config how = {.batch = e->batch,

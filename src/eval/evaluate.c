@@ -157,6 +157,13 @@ static mn_status add_figure(mn_evaluator *e, const mn_routine *r, figure *f, int
   return MN_OK;
 }
 
+/* What is no target has no bytes. */
+static bool judged_by_target(const mn_objective *o) {
+  int axes;
+  const char *field = o->def->target ? o->def->target(o->config, &axes) : NULL;
+  return field && !strcmp(field, "target");
+}
+
 static mn_status judge_batch(mn_evaluator *e, mn_routine *r, int64_t i, mn_evaluation *out) {
   for (int k = 0; k < mn_routine_feeds(r); k++) {
     const void *data = mn_batch_get(&e->batch, mn_routine_feed_name(r, k));
@@ -168,7 +175,7 @@ static mn_status judge_batch(mn_evaluator *e, mn_routine *r, int64_t i, mn_evalu
   MN_TRY(mn_routine_run(r, e->states));
   for (int k = 0; k < e->n_figures; k++) MN_TRY(add_figure(e, r, &e->figures[k], i));
   for (int64_t k = 0, n = mn_objective_units(&e->objectives->list[0], &e->batch); k < n; k++) out->tokens += e->weight[0][k] > 0;
-  if (e->objectives->list[0].def->target) out->bytes += mn_source_target_bytes(e->source, &e->batch); /* what is no target has no bytes */
+  if (judged_by_target(&e->objectives->list[0])) out->bytes += mn_source_target_bytes(e->source, &e->batch);
   if (e->prediction < 0) return MN_OK;
   int64_t B = e->batch.B, T = e->batch.T;
   const int32_t *target = mn_batch_get(&e->batch, "target");

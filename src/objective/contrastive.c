@@ -2,7 +2,8 @@
  * of each row should be nearer to its partner's than to those of the other pairs:
  *     loss_i = -log exp(<z_i, z_j> / t) / sum over k of exp(<z_i, z_k> / t),   z of length 1, j the partner of i
  * over all rows k but i itself (`negatives: all`, NT-Xent of Chen et al. 2020, arXiv:2002.05709), or over the other side's rows only
- * (`negatives: other_side`). Rows that are not there (length 0) are nobody's negatives. */
+ * (`negatives: other_side`). Rows that are not there (length 0) are nobody's negatives. In validation and test the last batch is filled up
+ * with pairs that were judged before, so that all are told apart from as many. */
 #include "graph/fused_norm.h"
 #include "objective/objective.h"
 
@@ -82,6 +83,7 @@ const mn_objective_def mn_objective_contrastive = {
     .config_size = sizeof(config),
     .fields = fields,
     .metrics = metrics,
+    .pairs = true,
     .check = check,
     .needs = needs,
     .build = build,

@@ -41,12 +41,12 @@ static const char *target(const void *c, int *axes) {
 static mn_status prepare(const void *c, const mn_model *m, uint64_t key, mn_batch *batch) {
   const config *o = c;
   int32_t *tokens = mn_batch_get(batch, "tokens"), *wanted = mn_batch_get(batch, "target");
-  const int32_t *length = mn_batch_get(batch, "length");
+  const int32_t *length = mn_batch_get(batch, "length"), *masks = mn_batch_get(batch, "masks");
   int64_t V = m->config.vocab_size, mask = o->mask_id < 0 ? V - 1 : o->mask_id;
   if (mask >= V) return MN_OK; /* its graph is refused */
   for (int64_t i = 0; i < batch->B * batch->T; i++) {
     int64_t b = i / batch->T, t = i % batch->T;
-    bool there = b < batch->rows && (!length || t < length[b]);
+    bool there = b < batch->rows && (!length || t < length[b]) && (!masks || masks[i]);
     bool asked = there && mn_random_uniform(key, 0, (uint64_t)i) < o->fraction;
     double u = mn_random_uniform(key, 1, (uint64_t)i);
     wanted[i] = asked ? tokens[i] : MN_IGNORE;

@@ -3,7 +3,7 @@
  *     target_t = (1 - w_t) M_{t-1} + w_t X_t     w_0 = first, w_t = next - fall t, each moved by up to `jitter` in training
  *     loss = - mean over slots of cos(M_t, target_t)
  * where X_t is what was read, brought to as many places as there are slots. A row is as good as its turns that wrote, on average; its
- * first turn writes with w_0. No gradient flows to M_{t-1} and X_t. */
+ * first turn writes with w_0. A row whose first turn is empty wrote nothing, and does not count. No gradient flows to M_{t-1} and X_t. */
 #include <math.h>
 
 #include "objective/objective.h"
@@ -26,10 +26,22 @@ static void needs(const void *c, const mn_port **outputs, const mn_port **data) 
                                 {"memory_read", MN_F32, "BNMD", false, "what was read"},
                                 {"memory_written", MN_F32, "BN", false, "1 where something was"},
                                 {0}};
-  static const mn_port in[] = {{0}};
+  static const mn_port in[] = {{"masks", MN_I32, "BT", true, "1 where a place of a turn is there"}, {0}};
   (void)c;
   *outputs = out;
   *data = in;
+}
+
+static const char *target(const void *c, int *axes) {
+  (void)c;
+  *axes = 1;
+  return "masks";
+}
+
+/* By its first turn's first place: turns are filled from their beginning. */
+static double weigh(const void *c, const int32_t *masks) {
+  (void)c;
+  return *masks > 0 ? 1 : 0;
 }
 
 /* cos of a and b along the last axis: [B,N,M]. */
@@ -63,6 +75,12 @@ static void build(mn_scope *s, const void *keys, const mn_judge *judge, mn_verdi
   mn_tensor *read = mn_io_get(judge->outputs, "memory_read"), *there = mn_io_get(judge->outputs, "memory_written");
   if (!before || !after || !read || !there) return;
   const int64_t B = mn_dim(after, 0), N = mn_dim(after, 1);
+  if (N < 2) {
+    mn_graph_fault(g, MN_ERR_CONFIG,
+                   "objective memory_mean: a row has one turn, and what it says is written when the next begins: give "
+                   "train.seq_len room for two of the model's turns");
+    return;
+  }
   mn_tensor *w = shares(s, c, B, N);
   if (!w) return;
   before = mn_stop_gradient(g, before);
@@ -95,5 +113,7 @@ const mn_objective_def mn_objective_memory_mean = {
     .fields = fields,
     .metrics = metrics,
     .needs = needs,
+    .target = target,
+    .weigh = weigh,
     .build = build,
 };

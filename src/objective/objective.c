@@ -180,14 +180,41 @@ static mn_status match_ids(const mn_value *v, const mn_model *m, const mn_source
                        (long long)s->source_len, m->def->name, (long long)room);
 }
 
-static mn_status match_labels(const mn_value *v, const mn_model *m, const mn_source *s, mn_sizes sizes) {
+static bool is_named(const mn_port *ports, const char *name) {
+  for (; ports->name; ports++)
+    if (!strcmp(ports->name, name)) return true;
+  return false;
+}
+
+/* Does an objective judge logits by the field? */
+static bool judges_logits_by(const mn_objectives *o, const char *field) {
+  for (int k = 0; k < o->n; k++) {
+    const mn_port *outputs, *data;
+    o->list[k].def->needs(o->list[k].config, &outputs, &data);
+    if (is_named(outputs, "logits") && is_named(data, field)) return true;
+  }
+  return false;
+}
+
+/* A label that the model has no logit for would cost nothing. */
+static mn_status match_labels(const mn_objectives *o, const mn_value *v, const mn_model *m, const mn_source *s, mn_sizes sizes) {
   const mn_port *p = mn_model_output(m, "logits");
-  if (!p || !s->classes) return MN_OK;
+  if (!p) return MN_OK;
   mn_shape shape = mn_model_shape(m, p, sizes);
-  int64_t classes = shape.ndim ? shape.dim[shape.ndim - 1] : 0;
-  if (!classes || classes >= s->classes) return MN_OK;
+  const int64_t logits = shape.ndim ? shape.dim[shape.ndim - 1] : 0;
+  const int64_t targets = judges_logits_by(o, "target") ? s->targets : 0, classes = s->classes > targets ? s->classes : targets;
+  if (!logits || logits >= classes) return MN_OK;
   return mn_value_fail(v, "the data has %lld classes, and the model's logits only %lld; raise the model's number of classes",
-                       (long long)s->classes, (long long)classes);
+                       (long long)classes, (long long)logits);
+}
+
+/* Rows in an order drawn anew are no pairs, whatever stood side by side in a file. */
+static mn_status match_pairs(const mn_value *v, const mn_objective *o, const mn_source *s) {
+  if (!o->def->pairs || s->rows == 2) return MN_OK;
+  return mn_value_fail(v,
+                       "objective %s needs rows that belong together by twos, and data.type %s gives each alone: data: {type: pairs, "
+                       "layout: twins} gives pairs",
+                       o->def->name, s->def->name);
 }
 
 mn_status mn_objectives_match(const mn_objectives *o, const mn_value *v, const mn_model *m, const mn_source *s, const mn_batch *batch) {
@@ -204,6 +231,7 @@ mn_status mn_objectives_match(const mn_objectives *o, const mn_value *v, const m
     const mn_port *outputs, *data;
     o->list[k].def->needs(o->list[k].config, &outputs, &data);
     snprintf(who, sizeof who, "objective %s", o->list[k].def->name);
+    MN_TRY(match_pairs(v, &o->list[k], s));
     for (const mn_port *p = outputs; p->name; p++)
       if (!p->optional && strncmp(p->name, "teacher.", 8) && !mn_model_output(m, p->name)) return output_missing(v, &o->list[k], p, m);
     for (const mn_port *p = data; p->name; p++) {
@@ -213,7 +241,7 @@ mn_status mn_objectives_match(const mn_objectives *o, const mn_value *v, const m
     }
   }
   MN_TRY(match_ids(v, m, s, batch));
-  return match_labels(v, m, s, sizes);
+  return match_labels(o, v, m, s, sizes);
 }
 
 /* ---- units ---- */
@@ -240,8 +268,9 @@ double mn_objective_weights(const mn_objective *o, const mn_batch *batch, float 
   const mn_source_field *f = target_of(o, batch, &axes, &values);
   int64_t units = mn_objective_units(o, batch), per_row = units / batch->B, stride = f ? mn_shape_count(&f->shape) / units : 1;
   double sum = 0;
+  const bool alone = o->def->pairs && batch->present < 4; /* a pair that nothing stands against */
   for (int64_t i = 0; i < units; i++) {
-    bool counts = i / per_row < batch->rows && (!values || values[i * stride] >= 0);
+    bool counts = !alone && i / per_row < batch->rows && (!values || values[i * stride] >= 0);
     double w = !counts ? 0 : values && o->def->weigh ? o->def->weigh(o->config, values + i * stride) : 1;
     weight[i] = (float)w;
     sum += w;
@@ -252,6 +281,9 @@ double mn_objective_weights(const mn_objective *o, const mn_batch *batch, float 
 mn_status mn_objective_nothing(const mn_objective *o, const char *where) {
   int axes;
   const char *name = o->def->target ? o->def->target(o->config, &axes) : NULL;
+  if (o->def->pairs)
+    return mn_fail(MN_ERR_CONFIG, "nothing was asked: %s hold one pair, and objective %s tells it apart from others: give more pairs",
+                   where, o->def->name);
   if (!name) return mn_fail(MN_ERR_CONFIG, "nothing was asked: %s hold no row for objective %s", where, o->def->name);
   if (o->def->prepare)
     return mn_fail(MN_ERR_CONFIG, "nothing was asked: in %s objective %s hid no token; raise objective.fraction, or give more rows", where,
@@ -340,7 +372,7 @@ mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_teachers *te
   for (int k = 0; k < o->n; k++) {
     mn_model_io with = outputs;
     if (teachers && teachers->model[k]) MN_TRY(build_teacher(s, teachers->model[k], out, k, &with));
-    mn_judge judge = {&with, &out->data, out->weight[k], measure, predict};
+    mn_judge judge = {&with, &out->data, out->weight[k], measure, predict, m};
     o->list[k].def->build(s, o->list[k].config, &judge, &out->verdict[k]);
     MN_TRY(mn_graph_status(g));
   }

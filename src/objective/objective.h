@@ -31,9 +31,10 @@ enum { MN_METRICS = 6, MN_OBJECTIVES = 8 };
 
 typedef struct mn_judge { /* what an objective builds from */
   const mn_model_io *outputs, *data;
-  mn_tensor *weight; /* [units], exact type: of each unit's loss */
-  bool measure;      /* evaluation: metrics are wanted            */
-  bool predict;      /* and the likeliest tokens                  */
+  mn_tensor *weight;     /* [units], exact type: of each unit's loss */
+  bool measure;          /* evaluation: metrics are wanted            */
+  bool predict;          /* and the likeliest tokens                  */
+  const mn_model *model; /* whose outputs they are; NULL: nothing is known of their axes */
 } mn_judge;
 
 typedef struct mn_verdict {
@@ -49,6 +50,7 @@ typedef struct mn_objective_def {
   size_t config_size;
   const mn_field *fields;       /* of its keys; `type` and `weight` are everybody's; NULL: none */
   const mn_metric_def *metrics; /* closed by {0}; NULL: none                                    */
+  bool pairs;                   /* rows 0 and 1, 2 and 3 ... belong together, and others stand against them */
   mn_status (*check)(const mn_value *map, const char *where, void *config); /* NULL: nothing */
   /* What is taken from the model and from the source, each closed by {0}; axes as in ports. Optional ones may be missing. */
   void (*needs)(const void *config, const mn_port **outputs, const mn_port **data);

@@ -29,7 +29,7 @@ void mn_batch_add(mn_batch *batch, const char *name, mn_dtype dtype, mn_shape sh
 }
 
 mn_status mn_batch_new(const mn_source *s, int64_t B, int64_t T, mn_batch *out) {
-  *out = (mn_batch){.B = B, .T = T, .rows = B};
+  *out = (mn_batch){.B = B, .T = T, .rows = B, .present = B};
   s->def->layout(s, out);
   for (int i = 0; i < out->n; i++) {
     size_t bytes = (size_t)mn_shape_count(&out->field[i].shape) * mn_dtype_size(out->field[i].dtype);
@@ -173,6 +173,17 @@ int64_t mn_source_steps(const mn_source *s, int split, int64_t B, int64_t T) {
   return n == INT64_MAX ? n : (n + each - 1) / each;
 }
 
+/* Behind the last example of a split: rows that belong together stand against others, and those of an earlier batch do; else nothing. */
+static mn_status fill_up(mn_source *s, int split, int64_t first, int64_t beyond, mn_batch *batch, int64_t b) {
+  const int64_t rows = rows_of(s);
+  if (rows > 1 && beyond < first) {
+    batch->present = b + rows;
+    return s->def->example(s, split, beyond, 0, batch, b);
+  }
+  for (int64_t r = 0; r < rows; r++) empty_row(batch, b + r);
+  return MN_OK;
+}
+
 /* Training goes through the examples in an order drawn anew for every epoch, other splits in their order and once. */
 static mn_status fill_examples(mn_source *s, int split, int64_t step, mn_batch *batch) {
   int64_t n = s->def->count(s, split), rows = rows_of(s), first = step * (batch->B / rows);
@@ -180,13 +191,13 @@ static mn_status fill_examples(mn_source *s, int split, int64_t step, mn_batch *
   for (int64_t b = 0; b < batch->B; b += rows) {
     int64_t i = first + b / rows;
     if (split != MN_SPLIT_TRAIN && i >= n) {
-      for (int64_t r = 0; r < rows; r++) empty_row(batch, b + r);
+      MN_TRY(fill_up(s, split, first, i - n, batch, b));
       continue;
     }
     uint64_t epoch = (uint64_t)(i / n), key = mn_splitmix64(mn_random_key((uint64_t)s->seed, "examples") ^ epoch);
     bool drawn = split == MN_SPLIT_TRAIN && n < INT64_MAX;
     MN_TRY(s->def->example(s, split, drawn ? mn_shuffled(key, n, i % n) : i, epoch, batch, b));
-    batch->rows = b + rows;
+    batch->rows = batch->present = b + rows;
   }
   return MN_OK;
 }
@@ -197,7 +208,7 @@ mn_status mn_source_fill(mn_source *s, int split, int64_t step, mn_batch *batch)
   if (__builtin_mul_overflow(step, batch->B, &first) || first > INT64_MAX - batch->B)
     return mn_fail(MN_ERR_ARG, "the batch of step %lld is beyond the end of numbers", (long long)step);
   MN_TRY(mn_source_check(s, split, batch->B, batch->T));
-  batch->rows = batch->B;
+  batch->rows = batch->present = batch->B;
   return s->def->fill ? s->def->fill(s, split, step, batch) : fill_examples(s, split, step, batch);
 }
 

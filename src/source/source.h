@@ -29,7 +29,8 @@ typedef struct mn_batch { /* a batch in the host's memory; free with mn_batch_fr
   int n;
   mn_source_field field[MN_SOURCE_FIELDS];
   void *data[MN_SOURCE_FIELDS];
-  int64_t rows; /* the first so many are there; in those behind, every i32 field holds MN_IGNORE or 0 and nothing counts */
+  int64_t rows;    /* the first so many are there and count */
+  int64_t present; /* so many are there; in those behind, every i32 field holds MN_IGNORE or 0 and nothing counts */
 } mn_batch;
 int mn_batch_find(const mn_batch *batch, const char *name);      /* -1: none */
 void *mn_batch_get(const mn_batch *batch, const char *name);     /* NULL: none */
@@ -96,6 +97,7 @@ struct mn_source {
   int64_t source_vocab_size; /* the same of the second sequence; 0: vocab_size */
   int rows;                  /* that one example fills, side by side; 0: one */
   int64_t classes;           /* labels are in [0, classes); 0: there are none */
+  int64_t targets;           /* the same of the field target, where it is no token for certain */
   int64_t conditions;        /* the same of what rows are told, where it is a class */
   mn_text identity;
   char hash[MN_HASH_HEX];

@@ -96,7 +96,12 @@ static bool is_per_place(const column *c) {
 }
 
 /* ---- reading ---- */
-static bool is_id(const char *name) { return !strcmp(name, "tokens") || !strcmp(name, "target") || !strcmp(name, "soft_ids"); }
+/* Targets are tokens where tokens are read; beside frames they are classes. */
+static bool is_id(const tensors *x, const char *name) {
+  bool reads = false;
+  for (int i = 0; i < x->n_columns; i++) reads = reads || !strcmp(x->columns[i].name, "tokens") || !strcmp(x->columns[i].name, "soft_ids");
+  return !strcmp(name, "tokens") || !strcmp(name, "soft_ids") || (reads && !strcmp(name, "target"));
+}
 
 static mn_status shape_of(const mn_st *st, const mn_st_tensor *t, column *out) {
   char shape[96];
@@ -206,6 +211,28 @@ static mn_status check_range(const mn_source *s, const column *c) {
   return check_values(s, c, least, span ? room - 1 : length ? room : INT64_MAX, allowed);
 }
 
+/* An answer has both ends or neither, in order, within what is there of its row. */
+static mn_status check_spans(const mn_source *s, const column *c) {
+  const tensors *x = s->data;
+  const config *o = s->config;
+  const column *length = NULL;
+  for (int i = 0; i < x->n_columns; i++)
+    if (!strcmp(x->columns[i].name, "length")) length = &x->columns[i];
+  if (strcmp(c->name, "span") != 0 || mn_shape_count(&c->shape) != 2) return MN_OK; /* other shapes are refused by name */
+  for (int part = 0; part < 2 && c->data[part]; part++)
+    for (int64_t i = 0; i < x->n[part]; i++) {
+      const int32_t *end = (const int32_t *)c->data[part] + 2 * i;
+      const int64_t room = length ? ((const int32_t *)length->data[part])[i] : s->seq_len;
+      const bool none = end[0] < 0 && end[1] < 0;
+      if (none || (end[0] >= 0 && end[0] <= end[1] && end[1] < room)) continue;
+      return mn_fail(MN_ERR_CONFIG,
+                     "data.%s: %s: span is from %d to %d in row %lld (counted from 0), of which %lld places are there: its first place "
+                     "comes before its last, or both are below 0 where there is none",
+                     part ? "test_file" : "file", part ? o->test_file : o->file, (int)end[0], (int)end[1], (long long)i, (long long)room);
+    }
+  return MN_OK;
+}
+
 static mn_status check_length(const mn_source *s, const column *c) {
   const tensors *x = s->data;
   const config *o = s->config;
@@ -226,8 +253,9 @@ static mn_status look(mn_source *s, const column *c) {
     mn_text_addf(&s->identity, "%s %s ", c->name, hex);
   }
   const int64_t most = c->dtype == MN_I32 ? above(x, c) : 0;
-  if (is_id(c->name) && most > s->vocab_size) s->vocab_size = most, s->vocab_field = c->name;
+  if (is_id(x, c->name) && most > s->vocab_size) s->vocab_size = most, s->vocab_field = c->name;
   if (!strcmp(c->name, "label")) s->classes = most;
+  if (!strcmp(c->name, "target")) s->targets = most;
   if (!strcmp(c->name, "source")) s->source_vocab_size = most;
   if (!strcmp(c->name, "condition")) s->conditions = most;
   if (!strcmp(c->name, "masks") && (c->dtype != MN_I32 || most > 2))
@@ -246,6 +274,7 @@ static mn_status open_tensors(mn_source *s, const mn_watch *watch) {
   for (int i = 0; i < x->n_columns; i++)
     if (!strcmp(x->columns[i].name, "source") && x->columns[i].shape.ndim) s->source_len = x->columns[i].shape.dim[0];
   for (int i = 0; i < x->n_columns; i++) MN_TRY(look(s, &x->columns[i]));
+  for (int i = 0; i < x->n_columns; i++) MN_TRY(check_spans(s, &x->columns[i]));
   if (s->tok && mn_tokenizer_vocab_size(s->tok) >= s->vocab_size) s->vocab_size = mn_tokenizer_vocab_size(s->tok), s->vocab_field = NULL;
   x->held_out = mn_hold_out(x->n[0], o->validation);
   mn_text_addf(&s->identity, "held out %lld", (long long)x->held_out.held);

@@ -107,7 +107,7 @@ static mn_status check_data(const mn_trainer *t, const mn_recipe *r, mn_source *
 static mn_status match(const mn_trainer *t, const mn_recipe *r, mn_source *source) {
   const mn_model *m = t->model;
   mn_batch layout;
-  if (m->def->trunk == MN_TRUNK_TOKENS && source->vocab_size > m->config.vocab_size)
+  if (m->def->trunk == MN_TRUNK_TOKENS && m->config.vocab_size && source->vocab_size > m->config.vocab_size)
     return mn_fail(MN_ERR_CONFIG, "the data has %lld tokens, and the model %lld: a stage cannot change the model's shape",
                    (long long)source->vocab_size, (long long)m->config.vocab_size);
   MN_TRY(mn_batch_new(source, r->train.batch, r->train.seq_len, &layout));
