@@ -143,6 +143,55 @@ static void test_series_scaler_and_standard_splits(void) {
   mn_source_close(s);
 }
 
+/* Columns far from 0, far smaller than 1, and constant: what varies is what comes out, to f32's last places, whatever it stands beside. */
+static void test_series_keeps_what_varies(void) {
+  enum { ROWS = 100, TRAIN = 70, COLUMNS = 4 };
+  static const double at[COLUMNS] = {1e8, 1.7e9, 0, 0.1}, size[COLUMNS] = {1, 1e-3, 1e-42, 0};
+  mn_text t = {0};
+  mn_text_add(&t, "far,time,small,constant\n");
+  for (int r = 0; r < ROWS; r++)
+    for (int c = 0; c < COLUMNS; c++) mn_text_addf(&t, "%.17g%s", at[c] + size[c] * sin(r), c + 1 < COLUMNS ? "," : "\n");
+  CHECK_OK(mn_file_write(test_path("far.csv"), t.data, t.len));
+  mn_text_free(&t);
+  mn_source *s = open_source(yaml_of("{type: series, file: '%s', input: 1, horizon: 1}%s", test_path("far.csv"), ""));
+  if (!s) return;
+  mn_batch b;
+  CHECK_OK(mn_batch_new(s, 1, 1, &b));
+  double mean = 0, square = 0;
+  for (int r = 0; r < TRAIN; r++) mean += sin(r) / TRAIN;
+  for (int r = 0; r < TRAIN; r++) square += (sin(r) - mean) * (sin(r) - mean) / TRAIN;
+  for (int i = 0; i < 20; i++) {
+    CHECK_OK(mn_source_fill(s, MN_SPLIT_TEST, i, &b));
+    const float *y = mn_batch_row(&b, 1, 0);
+    const double want = (sin(80 + i) - mean) / sqrt(square);
+    for (int c = 0; c < COLUMNS - 1; c++)
+      CHECK(fabs((double)y[c] - want) < 2e-3, "row %d, column %d: %g for %g", 80 + i, c, (double)y[c], want);
+    CHECK(y[COLUMNS - 1] == 0, "a constant column: %g", (double)y[COLUMNS - 1]);
+  }
+  mn_batch_free(&b);
+  mn_source_close(s);
+}
+
+/* Who asks the trained model is told how its numbers were scaled. */
+static void test_series_says_its_scale(void) {
+  const char *path = write_series("said.csv", 100);
+  for (int scaled = 0; scaled < 2; scaled++) {
+    mn_source *s =
+        open_source(yaml_of("{type: series, file: '%s', columns: [c, a], input: 10, horizon: 5%s}", path, scaled ? "" : ", scale: false"));
+    if (!s) return;
+    const mn_value *v = s->def->reads ? s->def->reads(s, arena) : NULL, *name = mn_value_get(v, "columns"), *mean = mn_value_get(v, "mean"),
+                   *deviation = mn_value_get(v, "deviation");
+    CHECK(name && mean && deviation && name->count == 2 && mean->count == 2 && deviation->count == 2, "three lists of two");
+    if (!name || !mean || !deviation) return;
+    CHECK(!strcmp(name->as.items[0]->as.text, "c") && !strcmp(name->as.items[1]->as.text, "a"), "in the model's order");
+    const double of_a = scaled ? 34.5 : 0, wide = scaled ? sqrt((70.0 * 70 - 1) / 12) : 1;
+    CHECK(fabs(mean->as.items[1]->as.real - of_a) < 1e-9 && fabs(deviation->as.items[1]->as.real - wide) < 1e-9, "%g, %g",
+          mean->as.items[1]->as.real, deviation->as.items[1]->as.real);
+    CHECK(mean->as.items[0]->as.real == (scaled ? 5 : 0) && deviation->as.items[0]->as.real == 1, "of a constant column");
+    mn_source_close(s);
+  }
+}
+
 static void test_series_is_refused(void) {
   static const struct {
     const char *text, *rest, *part, *more;
@@ -398,6 +447,31 @@ static void test_twins_stand_side_by_side(void) {
   mn_source_close(s);
 }
 
+/* The last batch of a test: pairs of an earlier one stand against its own, and do not count. */
+static void test_a_last_batch_of_twins_is_filled_up(void) {
+  const char *lines = write_text("t.tsv", "ab\tAB\ncd\tCD\nef\tEF\ngh\tGH\nij\tIJ\n"), *one = write_text("one.tsv", "ab\tAB\n");
+  for (int alone = 0; alone < 2; alone++) {
+    mn_source *s =
+        open_source(yaml_of("{type: pairs, layout: twins, files: ['%s'], test_files: ['%s'], target_len: 4}", lines, alone ? one : lines));
+    if (!s) return;
+    mn_batch b;
+    CHECK_OK(mn_batch_new(s, 8, 4, &b));
+    const int64_t last = mn_source_steps(s, MN_SPLIT_TEST, 8, 4) - 1;
+    CHECK_OK(mn_source_fill(s, MN_SPLIT_TEST, last, &b));
+    CHECK(last == !alone && b.rows == 2 && b.present == (alone ? 2 : 8), "%lld rows count, %lld are there", (long long)b.rows,
+          (long long)b.present);
+    const char *first = alone ? "a\0\0\0" : "iace";
+    for (int r = 0; r < 8; r++) {
+      const int32_t *x = mn_batch_row(&b, 0, r);
+      CHECK(x[0] == (r % 2 && first[r / 2] ? first[r / 2] - 32 : first[r / 2]), "row %d is %d", r, x[0]);
+    }
+    CHECK_OK(mn_source_fill(s, MN_SPLIT_TRAIN, 0, &b));
+    CHECK(b.rows == 8 && b.present == 8, "of training all count");
+    mn_batch_free(&b);
+    mn_source_close(s);
+  }
+}
+
 static void test_dialogues(void) {
   const char *path = write_text(
       "d.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"Yo\"}]}\n");
@@ -525,6 +599,8 @@ int main(void) {
   CHECK_OK(mn_tokenizer_bytes(end, 1, &bytes));
   RUN(test_series);
   RUN(test_series_scaler_and_standard_splits);
+  RUN(test_series_keeps_what_varies);
+  RUN(test_series_says_its_scale);
   RUN(test_series_is_refused);
   RUN(test_images);
   RUN(test_audio);
@@ -532,6 +608,7 @@ int main(void) {
   RUN(test_mel);
   RUN(test_pairs);
   RUN(test_twins_stand_side_by_side);
+  RUN(test_a_last_batch_of_twins_is_filled_up);
   RUN(test_dialogues);
   RUN(test_turns_of_dialogues);
   RUN(test_sources_by_name);

@@ -1,6 +1,6 @@
 /* series.c - numbers over time from a CSV file: windows of the past, and the numbers that follow them. The standard splits of the
  * ETT data (Zhou et al. 2021, arXiv:2012.07436; 12, 4 and 4 months of 30 days) or fractions; every column is scaled by mean and
- * deviation of its training rows. A window of validation or test begins `input` rows before its part, so that every number of the part
+ * deviation of its training rows, before it is rounded to f32: what matters of a column may be small beside its mean. A window of validation or test begins `input` rows before its part, so that every number of the part
  * is forecast. */
 #include <math.h>
 #include <stdlib.h>
@@ -38,7 +38,10 @@ static const mn_key_use uses[] = {{"fractions", "fractions"}, {0}};
 typedef struct series {
   int64_t rows, begin[3], end[3]; /* rows of each split, the window before it included */
   int C;
-  float *x; /* [rows, C] */
+  double *raw;              /* [rows, C], as it was read; freed when x is made */
+  float *x;                 /* [rows, C] */
+  const char **name;        /* [C] */
+  double *mean, *deviation; /* [C]: x is (raw - mean) / deviation */
 } series;
 
 static mn_status check(const mn_value *map, const char *where, void *c) {
@@ -139,36 +142,60 @@ static mn_status place_splits(const config *o, series *x) {
   return MN_OK;
 }
 
-static void scale(series *x) {
+/* About the column's first value, so that a constant one has no deviation and a small one is not lost beside its mean. */
+static void measure(series *x, int c) {
+  const int64_t n = x->end[0];
+  const double first = x->raw[c];
+  double sum = 0, square = 0;
+  for (int64_t r = 0; r < n; r++) sum += x->raw[r * x->C + c] - first;
+  const double mean = sum / (double)n;
+  for (int64_t r = 0; r < n; r++) square += (x->raw[r * x->C + c] - first - mean) * (x->raw[r * x->C + c] - first - mean);
+  x->mean[c] = first + mean;
+  x->deviation[c] = sqrt(square / (double)n);
+  if (!(x->deviation[c] > 0)) x->deviation[c] = 1; /* a constant column */
+}
+
+static mn_status scale(const config *o, series *x) {
+  size_t n;
+  if (!mn_size_mul((size_t)x->rows, (size_t)x->C * sizeof *x->x, &n) || !(x->x = mn_alloc(n))) return MN_ERR_MEMORY;
   for (int c = 0; c < x->C; c++) {
-    double sum = 0, square = 0;
-    int64_t n = x->end[0];
-    for (int64_t r = 0; r < n; r++) sum += (double)x->x[r * x->C + c];
-    double mean = sum / (double)n;
-    for (int64_t r = 0; r < n; r++) square += ((double)x->x[r * x->C + c] - mean) * ((double)x->x[r * x->C + c] - mean);
-    double deviation = sqrt(square / (double)n);
-    if (deviation <= 0) deviation = 1; /* a constant column */
-    for (int64_t r = 0; r < x->rows; r++) x->x[r * x->C + c] = (float)(((double)x->x[r * x->C + c] - mean) / deviation);
+    x->mean[c] = 0, x->deviation[c] = 1;
+    if (o->scale) measure(x, c);
+    for (int64_t r = 0; r < x->rows; r++) {
+      float *to = &x->x[r * x->C + c];
+      *to = (float)((x->raw[r * x->C + c] - x->mean[c]) / x->deviation[c]);
+      if (!isfinite(*to))
+        return mn_fail(MN_ERR_FORMAT, "data.file: %s: row %lld of column %s is %g, too large for a number of 32 bits%s", o->file,
+                       (long long)r + 1, x->name[c], x->raw[r * x->C + c], o->scale ? " when it is scaled" : "");
+    }
   }
+  free(x->raw);
+  x->raw = NULL;
+  return MN_OK;
 }
 
 static mn_status fill_table(mn_source *s, const mn_csv *csv, series *x) {
   int *which = NULL;
   MN_TRY(choose_columns(s, csv, &which, &x->C));
   x->rows = mn_csv_rows(csv);
+  x->name = mn_arena_alloc(s->arena, (size_t)x->C * sizeof *x->name);
+  x->mean = mn_arena_alloc(s->arena, 2 * (size_t)x->C * sizeof *x->mean);
   size_t n;
-  if (!mn_size_mul((size_t)x->rows, (size_t)x->C * sizeof *x->x, &n) || !(x->x = mn_alloc(n))) return MN_ERR_MEMORY;
+  if (!x->name || !x->mean) return MN_ERR_MEMORY;
+  x->deviation = x->mean + x->C;
+  if (!mn_size_mul((size_t)x->rows, (size_t)x->C * sizeof *x->raw, &n) || !(x->raw = mn_alloc(n))) return MN_ERR_MEMORY;
+  for (int c = 0; c < x->C; c++)
+    if (!(x->name[c] = mn_arena_strdup(s->arena, mn_csv_name(csv, which[c])))) return MN_ERR_MEMORY;
   for (int64_t r = 0; r < x->rows; r++)
     for (int c = 0; c < x->C; c++) {
-      double v;
-      MN_TRY(mn_context(mn_csv_number(csv, r, which[c], &v), "data.file"));
-      x->x[r * x->C + c] = (float)v;
-      if (!isfinite(x->x[r * x->C + c]))
+      double *v = &x->raw[r * x->C + c];
+      MN_TRY(mn_context(mn_csv_number(csv, r, which[c], v), "data.file"));
+      if (!isfinite((float)*v))
         return mn_fail(MN_ERR_FORMAT, "data.file: %s: row %lld of column %s is %g, too large for a number of 32 bits",
-                       ((const config *)s->config)->file, (long long)r + 1, mn_csv_name(csv, which[c]), v);
+                       ((const config *)s->config)->file, (long long)r + 1, x->name[c], *v);
     }
   char hex[MN_HASH_HEX];
-  mn_content_hash(x->x, n, hex);
+  mn_content_hash(x->raw, n, hex);
   mn_text_addf(&s->identity, "%s columns %d", hex, x->C);
   return MN_OK;
 }
@@ -192,7 +219,7 @@ static mn_status open_series(mn_source *s, const mn_watch *watch) {
         "them, or give more rows",
         o->file, (long long)x->rows, (long long)(x->end[0] - x->begin[0]), (long long)(o->input + o->horizon), (long long)o->input,
         (long long)o->horizon);
-  if (o->scale) scale(x);
+  MN_TRY(scale(o, x));
   s->seq_len = o->input;
   mn_text_addf(&s->identity, " cut %lld %lld %lld scale %d input %lld horizon %lld", (long long)x->end[0], (long long)x->end[1],
                (long long)x->end[2], o->scale, (long long)o->input, (long long)o->horizon);
@@ -202,7 +229,25 @@ static mn_status open_series(mn_source *s, const mn_watch *watch) {
 
 static void close_series(mn_source *s) {
   series *x = s->data;
-  if (x) free(x->x);
+  if (x) free(x->x), free(x->raw);
+}
+
+/* What a forecast is counted in: whoever asks a trained model scales what it reads, and brings back what it says. */
+static const mn_value *reads(const mn_source *s, mn_arena *arena) {
+  static const char *const keys[] = {"type", "columns", "mean", "deviation"};
+  const series *x = s->data;
+  const mn_value **item = mn_arena_alloc(arena, 3 * (size_t)x->C * sizeof *item), *part[4] = {mn_value_text(arena, "series")};
+  for (int c = 0; item && c < x->C; c++) {
+    mn_text t = {0};
+    mn_text_add_utf8(&t, x->name[c], strlen(x->name[c]));
+    item[c] = mn_text_status(&t) == MN_OK ? mn_value_text(arena, t.len ? t.data : "") : NULL;
+    item[x->C + c] = mn_value_real(arena, x->mean[c]);
+    item[2 * x->C + c] = mn_value_real(arena, x->deviation[c]);
+    mn_text_free(&t);
+    if (!item[c] || !item[x->C + c] || !item[2 * x->C + c]) return NULL;
+  }
+  for (int k = 1; k < 4; k++) part[k] = item ? mn_value_list(arena, (size_t)x->C, item + (k - 1) * x->C) : NULL;
+  return part[0] && part[1] && part[2] && part[3] ? mn_value_map(arena, 4, keys, part) : NULL;
 }
 
 /* ---- batches ---- */
@@ -254,6 +299,7 @@ const mn_source_def mn_source_series = {
     .seq_len = seq_len,
     .open = open_series,
     .close = close_series,
+    .reads = reads,
     .layout = layout,
     .count = count,
     .example = example,
