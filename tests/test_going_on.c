@@ -31,6 +31,9 @@ static void a_finished_run_takes_more_steps(void) {
   CHECK(sh(TRAIN "--out " DIR "/short --resume --set train.steps=5 2>&1") == 2 && strstr(out, "raised, not lowered"), "%s", out);
   CHECK(sh(TRAIN "--out " DIR "/short --resume --set train.steps=7 --set train.optimizer.lr=0.5 2>&1") == 2 && strstr(out, "optimizer.lr"),
         "%s", out);
+  CHECK(sh(TRAIN "--out " DIR "/short --resume --set train.steps=7 --set 'train.optimizer.betas=[0.5, 0.9]' 2>&1") == 2 &&
+            strstr(out, "betas") && strstr(out, "0.5") && !strstr(out, "a list"),
+        "what is in a list is said: %s", out);
 }
 
 static void a_new_run_begins_with_given_weights(void) {

@@ -128,6 +128,8 @@ static void interrupted(const char *line) {
   CHECK(!over, "%s: it was over too soon: %s", line, said);
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 3 && strstr(said, "ending cleanly") && strstr(said, "nterrupted"), "%s: status %x: %s",
         line, (unsigned)status, said);
+  const char *once = strstr(said, "ending cleanly");
+  CHECK(!once || !strstr(once + 1, "ending cleanly"), "%s: it is said twice: %s", line, said);
   free(said);
 }
 
@@ -141,6 +143,8 @@ static void verbs_hear_a_signal(void) {
       at("long.yaml"), at("long-step"));
   INTERRUPTED("train %s --set 'tokenizer={type: bpe, vocab_size: 60000}' --out %s", at("long.yaml"), at("vocabulary"));
   INTERRUPTED("train %s --set 'tokenizer={type: file, file: %s}' --out %s", at("long.yaml"), at("bpe/tokenizer.json"), at("tokenising"));
+  INTERRUPTED("train %s --set 'model.block.mixer={type: lmu, order: 4096}' --out %s", at("bytes.yaml"), at("order"));
+  INTERRUPTED("embed %s", at("encoder"));
   INTERRUPTED("eval --model %s --data %s", at("bpe"), at("long.txt"));
   INTERRUPTED("stream --model %s --random 100000000", at("model"));
   INTERRUPTED("stream --model %s - --score", at("model"));
@@ -237,6 +241,10 @@ int main(void) {
   CHECK(sh(MNEME " train %s --set train.steps=1 --set 'tokenizer={type: bpe, vocab_size: 400}' --out %s --quiet >/dev/null",
            at("bytes.yaml"), at("bpe")) == 0,
         "a model of pieces");
+  CHECK(sh(MNEME " train %s --set train.steps=1 --set model.type=encoder --set model.vocab_size=300 --set 'model.block.mixer={type: "
+                 "attention, heads: 2, causal: false}' --set 'objective={type: masked_token}' --out %s --quiet >/dev/null",
+           at("bytes.yaml"), at("encoder")) == 0,
+        "a model of texts as vectors");
   RUN(verbs_hear_a_signal);
   RUN(endless_inputs);
   RUN(memory_of_one_line);

@@ -27,6 +27,9 @@ static bool same_request(void) {
   return (double)(now.tv_sec - last_request.tv_sec) + 1e-9 * (double)(now.tv_nsec - last_request.tv_nsec) < 0.3;
 }
 
+static volatile sig_atomic_t of_parent; /* whose process has said it already */
+void mn_cli_is_child(void) { of_parent = 1; }
+
 static void on_signal(int sig) {
   if (heard && same_request()) return;
   if (sig == SIGINT && in_part && !stop_flag) {
@@ -43,7 +46,7 @@ static void on_signal(int sig) {
   stop_flag = signalled = heard = 1;
   static const char text[] = "\nmneme: ending cleanly; interrupt again to end at once\n";
   const int before = errno; /* whoever was interrupted may be about to read it */
-  ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+  ssize_t written = of_parent ? 0 : write(STDERR_FILENO, text, sizeof text - 1);
   (void)written;
   errno = before;
 }

@@ -44,6 +44,7 @@ mn_status mn_compare_child(const char *name, mn_status (*work)(void *ctx, void *
   }
   if (pid == 0) {
     setpgid(0, 0); /* the terminal's interrupt comes once, through the parent */
+    mn_cli_is_child();
 #ifdef __linux__
     prctl(PR_SET_PDEATHSIG, SIGTERM);
 #endif

@@ -39,10 +39,13 @@ static mn_status read_texts(embedding *e) {
   while (line && status == MN_OK && fgets(line, LINE, stdin)) {
     const size_t n = strcspn(line, "\r\n");
     if (!line[n] && !feof(stdin))
-      status = mn_fail(MN_ERR_CONFIG, "line %lld of standard input is longer than %d bytes", (long long)e->n + 1, LINE);
+      status =
+          mn_fail(MN_ERR_CONFIG, "line %lld of standard input is longer than %d bytes, or holds a zero byte", (long long)e->n + 1, LINE);
     line[n] = 0;
     if (status == MN_OK) status = add_text(e, line);
+    if (status == MN_OK) status = mn_stop_check("reading texts");
   }
+  if (line && status == MN_OK) status = mn_stop_check("waiting for texts"); /* what a signal ends is no error of the input */
   if (line && status == MN_OK && ferror(stdin)) status = mn_fail(MN_ERR_IO, "standard input cannot be read: %s", strerror(errno));
   free(line);
   return status != MN_OK || e->n ? status : mn_fail(MN_ERR_CONFIG, "nothing to embed: give texts, or lines on standard input");
@@ -58,6 +61,7 @@ static mn_status make_vectors(embedding *e) {
     status = mn_tokenizer_encode(e->bundle.tokenizer, e->texts[i], strlen(e->texts[i]), MN_ENCODE_TEMPLATE, &e->ids[i]);
     length[i] = (int64_t)e->ids[i].len;
     tokens[i] = e->ids[i].data;
+    if (status == MN_OK) status = mn_stop_check("tokenising"); /* many short texts are long, too */
     if (status == MN_OK && (!length[i] || length[i] > mn_embedder_most(e->embedder)))
       status = mn_fail(MN_ERR_CONFIG, "text %lld has %lld tokens; from 1 to %lld are read", (long long)i + 1, (long long)length[i],
                        (long long)mn_embedder_most(e->embedder));

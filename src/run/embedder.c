@@ -125,15 +125,24 @@ static mn_status check_text(const mn_embedder *e, int64_t i, const int32_t *toke
   return MN_OK;
 }
 
+typedef struct place {
+  int64_t length, text;
+} place;
+
+static int longest_first(const void *a, const void *b) {
+  const place *x = a, *y = b;
+  if (x->length != y->length) return x->length < y->length ? 1 : -1;
+  return x->text < y->text ? -1 : x->text > y->text;
+}
+
 mn_status mn_embedder_texts(mn_embedder *e, int64_t n, const int32_t *const *tokens, const int64_t *length, float *out) {
+  place *places = mn_alloc((size_t)(n + 1) * sizeof *places);
   int64_t *order = mn_alloc((size_t)(n + 1) * sizeof *order);
-  mn_status status = order ? MN_OK : MN_ERR_MEMORY;
+  mn_status status = places && order ? MN_OK : MN_ERR_MEMORY;
   for (int64_t i = 0; i < n && status == MN_OK; i++) status = check_text(e, i, tokens[i], length[i]);
-  for (int64_t i = 0; i < n && status == MN_OK; i++) { /* by length, the longest first */
-    int64_t at = i;
-    for (; at > 0 && length[order[at - 1]] < length[i]; at--) order[at] = order[at - 1];
-    order[at] = i;
-  }
+  for (int64_t i = 0; i < n && status == MN_OK; i++) places[i] = (place){length[i], i};
+  if (status == MN_OK) qsort(places, (size_t)n, sizeof *places, longest_first);
+  for (int64_t i = 0; i < n && status == MN_OK; i++) order[i] = places[i].text;
   for (int64_t at = 0; at < n && status == MN_OK;) {
     const int64_t T = mn_ladder_cover(length[order[at]], e->most);
     int64_t rows = 1, B = 1;
@@ -143,6 +152,7 @@ mn_status mn_embedder_texts(mn_embedder *e, int64_t n, const int32_t *const *tok
     at += rows;
     if (status == MN_OK && at < n) status = mn_stop_check("reading texts");
   }
+  free(places);
   free(order);
   return status;
 }

@@ -206,7 +206,15 @@ static mn_status save_trainer(const mn_train_state *s, const char *path, const c
   return status;
 }
 
-static const char *shown(const mn_value *v, char buf[MN_PLACE]) { return v && v->kind != MN_NULL ? mn_value_show(v, buf) : "not given"; }
+static const char *shown(mn_arena *arena, const mn_value *v, char buf[MN_PLACE]) {
+  mn_text t = {0};
+  if (!v || v->kind == MN_NULL) return "not given";
+  if (v->kind != MN_LIST && v->kind != MN_MAP) return mn_value_show(v, buf);
+  mn_status status = mn_value_to_json(v, 0, &t); /* "a list" would not say what changed in it */
+  const char *text = status == MN_OK ? mn_arena_format(arena, "%.200s%s", t.data, t.len > 200 ? "..." : "") : NULL;
+  mn_text_free(&t);
+  return text ? text : mn_value_show(v, buf);
+}
 
 /* The checksum of a safetensors file: of its header, which covers the rest. */
 static mn_status checksum_of(const char *path, char hex[33]) {
@@ -252,7 +260,7 @@ static mn_status load_trainer(mn_train_state *s, int64_t step, const char *path,
     if (key)
       status = mn_fail(MN_ERR_CONFIG,
                        "the recipe is not the one this run began with: %s was %s and is %s now; put it back, or train into another --out",
-                       key, shown(was, a), shown(is, b));
+                       key, shown(arena, was, a), shown(arena, is, b));
     else if (f.tokenizer && strcmp(f.tokenizer, s->params->origin.tokenizer) != 0)
       status = mn_fail(MN_ERR_CONFIG, "the tokenizer is not the one this run began with: tokenizer.json is damaged or was replaced; put it "
                                       "back, or remove it and it is made again from the recipe");

@@ -11,7 +11,7 @@
  * over k in order. */
 static void add_product(int64_t m, int64_t n, int64_t stride, const double *restrict a, const double *restrict b, double *restrict c) {
   enum { BAND = 32 };
-  for (int64_t from = 0; from < n; from += BAND) {
+  for (int64_t from = 0; from < n && !mn_stopped(); from += BAND) {
     const int64_t to = from + BAND < n ? from + BAND : n;
     for (int64_t i = 0; i < m; i++) {
       const double *of = a + i * stride;
@@ -32,6 +32,8 @@ static void product(int64_t n, const double *restrict a, const double *restrict 
   memset(c, 0, sizeof(double) * (size_t)(n * n));
   add_product(n, n, n, a, b, c);
 }
+
+static mn_status stop(void) { return mn_stop_check("working out a Legendre memory"); }
 
 /* x = exp(x), [n,n]: the Taylor polynomial of degree 16 of x / 2^s, whose remainder at a norm of at most 1/2 is below one part in 1e19,
  * squared s times (Moler & Van Loan 2003). By powers of y = x / 2^s up to the fourth the polynomial takes six products:
@@ -73,7 +75,7 @@ static mn_status matrix_exponential(int64_t n, double *x) {
   }
   memcpy(x, p, sizeof(double) * (size_t)size);
   free(room);
-  return MN_OK;
+  return stop();
 }
 
 mn_status mn_legendre_step(int64_t d, double theta, double *a, double *b) {
@@ -124,47 +126,53 @@ static void run_steps(int64_t d, int64_t L, const double *b, const double *at, d
   }
 }
 
-/* The table of (d, theta, L), made if there is none yet; NULL: no memory. Under the lock. */
-static table *table_of(int64_t d, double theta, int64_t L) {
-  table *t = find(d, theta, L);
-  if (t) return t;
-  size_t of_step = (size_t)(d + d * d), of_steps = (size_t)((L + d) * L * d);
-  t = mn_alloc(sizeof *t + sizeof(double) * (of_step + of_steps));
-  if (!t) return NULL;
+static mn_status fill(table *t) {
+  const int64_t d = t->d;
+  const table *same = find(d, t->theta, 0);
+  double *a = same ? NULL : mn_alloc(sizeof(double) * (size_t)(d * d));
+  mn_status status = same || a ? MN_OK : MN_ERR_MEMORY;
+  if (same) memcpy(t->step, same->step, sizeof(double) * (size_t)(d + d * d));
+  else if (a) status = mn_legendre_step(d, t->theta, a, t->step);
+  for (int64_t i = 0; a && i < d && status == MN_OK; i++)
+    for (int64_t j = 0; j < d; j++) t->step[d + j * d + i] = a[i * d + j];
+  free(a);
+  MN_TRY(status);
+  run_steps(d, t->L, t->step, t->step + d, t->step + d + d * d);
+  return stop();
+}
+
+/* The table of (d, theta, L), made if there is none yet. Under the lock. */
+static mn_status table_of(int64_t d, double theta, int64_t L, const table **out) {
+  if ((*out = find(d, theta, L))) return MN_OK;
+  table *t = mn_alloc(sizeof *t + sizeof(double) * (size_t)(d + d * d + (L + d) * L * d));
+  if (!t) return MN_ERR_MEMORY;
   t->d = d;
   t->L = L;
   t->theta = theta;
-  const table *same = find(d, theta, 0);
-  if (same) {
-    memcpy(t->step, same->step, sizeof(double) * of_step);
-  } else {
-    double *a = mn_alloc(sizeof(double) * (size_t)(d * d));
-    if (!a || mn_legendre_step(d, theta, a, t->step) != MN_OK) {
-      free(a);
-      free(t);
-      return NULL;
-    }
-    for (int64_t i = 0; i < d; i++)
-      for (int64_t j = 0; j < d; j++) t->step[d + j * d + i] = a[i * d + j];
-    free(a);
+  mn_status status = fill(t);
+  if (status != MN_OK) {
+    free(t);
+    return status;
   }
-  run_steps(d, L, t->step, t->step + d, t->step + of_step);
   t->next = tables;
-  return tables = t;
+  *out = tables = t;
+  return MN_OK;
 }
 
-static table *known(int64_t d, double theta, int64_t L) {
+static mn_status known(int64_t d, double theta, int64_t L, const table **out) {
   pthread_mutex_lock(&lock);
-  table *t = table_of(d, theta, L);
+  mn_status status = table_of(d, theta, L, out);
   pthread_mutex_unlock(&lock);
-  return t;
+  return status;
 }
 
 /* of: d, theta */
 static mn_status copy_steps(const double *of, const mn_shape *shape, double *to) {
   const int64_t d = (int64_t)of[0];
-  const table *t = known(d, of[1], shape->dim[0] - d);
-  if (!t) return mn_fail(MN_ERR_MEMORY, "no memory for a Legendre memory of order %lld", (long long)d);
+  const table *t;
+  mn_status status = known(d, of[1], shape->dim[0] - d, &t);
+  if (status == MN_ERR_MEMORY) return mn_fail(MN_ERR_MEMORY, "no memory for a Legendre memory of order %lld", (long long)d);
+  MN_TRY(status);
   memcpy(to, t->step + d + d * d, sizeof(double) * (size_t)mn_shape_count(shape));
   return MN_OK;
 }

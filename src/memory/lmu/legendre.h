@@ -8,7 +8,7 @@
 /* One step of m' = A m + B u with u held for the step (zero-order hold), of order d and window theta > 0, in f64:
  *     A_ij = (2i+1)/theta (-1 if i < j else (-1)^(i-j+1))     B_i = (2i+1)/theta (-1)^i     i, j from 0
  *     exp [A B; 0 0] = [a b; 0 1]
- * a [d,d] by rows, b [d], the caller's. MN_ERR_MEMORY. */
+ * a [d,d] by rows, b [d], the caller's. MN_ERR_MEMORY, MN_ERR_CANCELLED. */
 mn_status mn_legendre_step(int64_t d, double theta, double *a, double *b);
 
 /* m_1 .. m_T [B,T,M,d] of inputs u [B,T,M], from m_0 [B,M,d]: M systems of order d and window theta side by side. u and m_0 are f32 or
