@@ -125,6 +125,23 @@ static void test_vision_learns_pictures(void) {
   CHECK(e.tokens == 40, "%lld held-out pictures were judged, 40 are there", (long long)e.tokens);
 }
 
+/* Weights of classes are the loss's: how many pictures are recognised does not hang on them. */
+static void test_an_accuracy_is_a_fraction(void) {
+  double first, last;
+  mn_evaluation plain, weighed;
+  char path[600];
+  snprintf(path, sizeof path, "%s", test_path("p.idx"));
+#define STILL "train: {steps: 1, batch: 8, optimizer: {lr: 0}}\n"
+  learn(text_of(IMAGES "objective: {type: classification}\n" STILL, path, test_path("l.idx")), &first, &last, &plain);
+  learn(text_of(IMAGES "objective: {type: classification, class_weights: [0.01, 1, 50, 7]}\n" STILL, path, test_path("l.idx")), &first,
+        &last, &weighed);
+#undef STILL
+  const double accuracy = metric_of(&plain, "accuracy");
+  CHECK(accuracy > 0 && accuracy < 1 && metric_of(&weighed, "accuracy") == accuracy, "%g, weighed %g", accuracy,
+        metric_of(&weighed, "accuracy"));
+  CHECK(fabs(weighed.loss - plain.loss) > 1e-6, "the loss is weighed: %g", weighed.loss);
+}
+
 static void test_several_objectives_add_up(void) {
   double first, last;
   mn_evaluation e;
@@ -261,6 +278,35 @@ static void test_a_student_learns_what_a_teacher_says(void) {
   CHECK(metric_of(&e, "distillation.agreement") > 0.6, "the student says what the teacher says in %g",
         metric_of(&e, "distillation.agreement"));
   CHECK(metric_of(&e, "next_token.perplexity") > 1, "and is judged by the next token too");
+}
+
+/* Rows without targets are taught at the places that are there: what fills them up changes nothing. */
+static void test_a_teacher_says_nothing_of_what_is_not_there(void) {
+  enum { N = 8, T = 6, THERE = 4 };
+  static int32_t tokens[N * T], cut[N * THERE], length[N];
+  for (int i = 0; i < N * T; i++) {
+    tokens[i] = i % T < THERE ? 'a' + i % 7 : 3;
+    if (i % T < THERE) cut[i / T * THERE + i % T] = tokens[i];
+    length[i / T] = THERE;
+  }
+  write_tensors("said-long.safetensors", 2, (tensor[]){{"tokens", MN_SHAPE(N, T), NULL, tokens}, {"length", MN_SHAPE(N), NULL, length}});
+  write_tensors("said-cut.safetensors", 1, (tensor[]){{"tokens", MN_SHAPE(N, THERE), NULL, cut}});
+  for (int features = 0; features < 2; features++) {
+    char dir[600], file[600], text[2048];
+    double first[2], last[2];
+    mn_evaluation e[2];
+    snprintf(dir, sizeof dir, "%s", test_path("teacher"));
+    for (int k = 0; k < 2; k++) {
+      snprintf(file, sizeof file, "%s", test_path(k ? "said-cut.safetensors" : "said-long.safetensors"));
+      snprintf(text, sizeof text,
+               "data: {type: tensors, text: true, file: '%s', validation: 0.5}\ntokenizer: {type: bytes}\n" DECODER
+               "objective: {type: distillation, %steacher: '%s'}\ntrain: {steps: 3, batch: 4, optimizer: {lr: 1e-2}}\n",
+               file, "32", features ? "from: features, " : "", dir);
+      learn(text, &first[k], &last[k], &e[k]);
+    }
+    CHECK(first[0] > 0 && fabs(first[0] - first[1]) < 1e-5 * first[0] && fabs(e[0].loss - e[1].loss) < 1e-4 * e[0].loss,
+          "%g to %g, and without what is not there %g to %g", first[0], e[0].loss, first[1], e[1].loss);
+  }
 }
 
 /* Where rows go on from step to step, the teacher's do, too: one that is its student has nothing to teach, in training and in
@@ -423,6 +469,7 @@ int main(void) {
   write_pictures();
   RUN(test_a_forecaster_learns_series);
   RUN(test_vision_learns_pictures);
+  RUN(test_an_accuracy_is_a_fraction);
   RUN(test_several_objectives_add_up);
   RUN(test_an_encoder_learns_masked_tokens);
   RUN(test_steps_behind_the_length_do_not_count);
@@ -431,6 +478,7 @@ int main(void) {
   RUN(test_what_belongs_together);
   RUN(test_a_model_learns_where_an_answer_stands);
   RUN(test_a_student_learns_what_a_teacher_says);
+  RUN(test_a_teacher_says_nothing_of_what_is_not_there);
   RUN(test_a_teacher_goes_on_where_its_student_does);
   RUN(test_a_teacher_that_does_not_fit);
   RUN(test_what_does_not_fit);

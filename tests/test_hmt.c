@@ -450,8 +450,8 @@ static void what_a_recipe_may_not_ask_for(void) {
   if (mk_open(&m, "{type: hmt, segment: 8, sensory: 2, base: {vocab_size: 9, block: {mixer: {type: attention, max_context: 12}}}}", 1)) {
     mn_model *other = NULL;
     const mn_value *v = mn_model_to_value(m.arena, m.model); /* a tokenizer of more tokens than the base has */
-    CHECK(v && mn_model_parse(v, NULL, 300, &other) == MN_ERR_CONFIG && strstr(mn_message(), "vocab_size is 9, but the tokenizer has 300"),
-          "%s", mn_message());
+    CHECK(v && mn_model_parse(v, NULL, 300, &other) == MN_ERR_CONFIG && strstr(mn_message(), "vocab_size is 9, but there are 300"), "%s",
+          mn_message());
     mn_model_free(other);
   }
   mk_close(&m);

@@ -192,6 +192,7 @@ static void graft_says_what_does_not_fit(void) {
       {"--base " DIR "/base --mixer '{type: synaptic, heds: 2}' --output " DIR "/x.json", "did you mean 'heads'"},
       {"--base " DIR "/base --mixer '{type: synaptic, heads: 3}' --output " DIR "/x.json", "divide d_model 16"},
       {"--base " DIR "/base --mixer '{type: synaptic, mode: static, chunk: 4}' --output " DIR "/x.json", "no effect with mode: static"},
+      {"--base " DIR "/base --mixer '{type: synaptic, mode: off}' --output " DIR "/x.json", "nothing would be new"},
       {"--base " DIR "/base --mixer synaptic --train-only old --output " DIR "/x.json", "new"},
       {"--base " DIR "/trained --mixer synaptic --output " DIR "/x.json", "around its mixer already"},
       {"--base " DIR "/nothing --mixer synaptic --output " DIR "/x.json", "nothing: there is no recipe.json"},

@@ -57,16 +57,26 @@ static mn_status refuse(const mn_cli_value *v, const char *read) {
   return mn_fail(MN_ERR_CONFIG, "--%s %s: it would take the place of %s, which is read; give another name", v->option->name, v->text, read);
 }
 
+/* One file of a model is read, and what is written would be another of it. */
+static mn_status refuse_part(const mn_cli_value *v, const char *read) {
+  return mn_fail(MN_ERR_CONFIG, "--%s %s: it would take the place of a file of the model that %s belongs to; give another name",
+                 v->option->name, v->text, read);
+}
+
 /* Against one word of the command line that may be a file or a directory. */
 static mn_status spare(const mn_cli_value *v, const char *word) {
   mn_file_info info;
   if (!word || !*word || strlen(word) > 4096 || mn_file_stat(word, &info) != MN_OK || !info.exists) return MN_OK;
-  if (!info.is_dir) return mn_file_same(v->text, word) ? refuse(v, word) : MN_OK;
-  char *dir = mn_path_dir(v->text);
-  if (!dir) return MN_ERR_MEMORY;
-  const bool inside = mn_file_same(dir, word) && of_a_model(v->text);
+  if (!info.is_dir && mn_file_same(v->text, word)) return refuse(v, word);
+  if (!of_a_model(v->text) || (!info.is_dir && !of_a_model(word))) return MN_OK;
+  char *dir = mn_path_dir(v->text), *read = info.is_dir ? mn_strdup(word) : mn_path_dir(word);
+  const mn_status status = !dir || !read              ? MN_ERR_MEMORY
+                           : !mn_file_same(dir, read) ? MN_OK
+                           : info.is_dir              ? refuse(v, mn_path_base(v->text))
+                                                      : refuse_part(v, word);
   free(dir);
-  return inside ? refuse(v, mn_path_base(v->text)) : MN_OK;
+  free(read);
+  return status;
 }
 
 static mn_status spare_all(const mn_cli *cli, const mn_cli_value *v) {

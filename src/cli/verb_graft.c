@@ -163,6 +163,8 @@ static mn_status count(graft *x, const mn_recipe *r) {
   const char *own = mn_arena_format(x->arena, ".mixer.%s.", x->def->name);
   for (int i = 0; i < n && own; i++)
     if (strstr(info[i].name, own)) x->tensors++, x->parameters += mn_shape_count(&info[i].shape);
+  if (status == MN_OK && !x->tensors)
+    status = mn_fail(MN_ERR_CONFIG, "--mixer: with these keys %s has no parameters of its own: nothing would be new", x->def->name);
   if (status == MN_OK) status = mn_recipe_check_groups(x->root, info, n);
   x->blocks = m->stack.n;
   mn_graph_free(g);

@@ -143,15 +143,17 @@ static mn_status add_figure(mn_evaluator *e, const mn_routine *r, figure *f, int
   if (bad >= 0)
     return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number: batch %lld, row %lld, token %lld: the loss is %s", (long long)batch,
                    (long long)(bad / per_row), (long long)(bad % per_row), mn_not_finite_name(MN_F32, e->value, bad));
+  const bool alike = f->def && !f->def->of_loss; /* what is weighed is the loss: a fraction is of all that counts */
   for (int64_t b = 0; b < e->batch.B; b++) {
     double sum = 0, weight = 0;
     for (int64_t i = b * per_row; i < (b + 1) * per_row; i++) {
       if (w[i] <= 0) continue;
-      f->sum += (double)w[i] * (double)e->value[i];
-      f->weight += (double)w[i];
-      sum += (double)w[i] * (double)e->value[i];
-      weight += (double)w[i];
+      const double each = alike ? 1 : (double)w[i];
+      sum += each * (double)e->value[i];
+      weight += each;
     }
+    f->sum += sum;
+    f->weight += weight;
     if (weight > 0) f->rows_sum += sum / weight, f->rows++;
   }
   return MN_OK;

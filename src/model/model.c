@@ -323,7 +323,7 @@ static mn_status resolve_vocabulary(mn_model *m, const mn_value *map, const char
   if (*size == 0) *size = vocab_size;
   if (*size <= 0) return mn_config_fail(map, where, "vocab_size", "must be given: there is no tokenizer to take it from");
   if (vocab_size > *size)
-    return mn_config_fail(map, where, "vocab_size", "is %lld, but the tokenizer has %lld tokens", (long long)*size, (long long)vocab_size);
+    return mn_config_fail(map, where, "vocab_size", "is %lld, but there are %lld tokens", (long long)*size, (long long)vocab_size);
   return MN_OK;
 }
 

@@ -13,7 +13,8 @@ static const char *const pers[] = {"sequence", "position", NULL};
 static const mn_field fields[] = {
     MN_FIELD_ENUM(config, per, pers, PER_SEQUENCE, "what has a class: the whole sequence (field label) or each position (field target)"),
     MN_FIELD_FLOAT(config, label_smoothing, 0, 0, 0.999, "probability that is spread evenly over all classes"),
-    MN_FIELD_FLOATS(config, class_weights, 0, 1e9, "how much an example of each class counts; none: all alike"), MN_FIELD_END};
+    MN_FIELD_FLOATS(config, class_weights, 0, 1e9, "how much an example of each class counts in the loss; of 0: nowhere; none: all alike"),
+    MN_FIELD_END};
 
 static mn_status check(const mn_value *map, const char *where, void *c) {
   const mn_floats *w = &((const config *)c)->class_weights;

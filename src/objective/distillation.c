@@ -30,7 +30,10 @@ static void needs(const void *c, const mn_port **outputs, const mn_port **data) 
                                         {0}};
   static const mn_port features[] = {
       {"hidden", MN_F32, "BTD", false, "the student's features"}, {"teacher.hidden", MN_F32, "BTD", false, "the teacher's features"}, {0}};
-  static const mn_port target_only[] = {{"target", MN_I32, "BT", true, "which positions count"}, {0}};
+  static const mn_port target_only[] = {{"target", MN_I32, "BT", true, "which positions count; without it all of a row's"},
+                                        {"length", MN_I32, "B", true, "places of the row that are there"},
+                                        {"masks", MN_I32, "BT", true, "1 where a place is there"},
+                                        {0}};
   static const mn_port sparse[] = {{"soft_ids", MN_I32, "BTE", false, "the likeliest tokens; negative: no more"},
                                    {"soft_weights", MN_F32, "BTE", false, "and their probabilities"},
                                    {0}};
@@ -104,9 +107,9 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   if (!out->each) return;
   if (mn_dim(out->each, 0) != mn_dim(judge->weight, 0)) { /* logits of whole rows, or no target: units are rows */
     int64_t units = mn_dim(judge->weight, 0), n = mn_dim(out->each, 0) / units;
-    out->each = mn_reshape(g, mn_mean(g, mn_reshape(g, out->each, MN_SHAPE(units, n)), MN_AXIS(1)), MN_SHAPE(units));
-    if (out->metric[0])
-      out->metric[0] = mn_reshape(g, mn_mean(g, mn_reshape(g, out->metric[0], MN_SHAPE(units, n)), MN_AXIS(1)), MN_SHAPE(units));
+    mn_tensor *places = mn_places_there(s, judge, units, n);
+    out->each = mn_row_mean(g, mn_reshape(g, out->each, MN_SHAPE(units, n)), places);
+    if (out->metric[0]) out->metric[0] = mn_row_mean(g, mn_reshape(g, out->metric[0], MN_SHAPE(units, n)), places);
   }
   out->loss = mn_weighted_sum(g, out->each, judge->weight);
 }

@@ -397,6 +397,26 @@ mn_tensor *mn_pick(mn_graph *g, mn_tensor *x, mn_tensor *index) {
   return mn_reshape(g, mn_take(g, x, mn_reshape(g, index, MN_SHAPE(N, 1)), 1), MN_SHAPE(N));
 }
 
+mn_tensor *mn_places_there(mn_scope *s, const mn_judge *judge, int64_t B, int64_t T) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *length = mn_io_get(judge->data, "length"), *masks = mn_io_get(judge->data, "masks"), *there = NULL;
+  if (masks && (masks->shape.ndim != 2 || mn_dim(masks, 1) != T)) masks = NULL; /* of other places */
+  if (length) there = mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(B, T), 1), mn_reshape(g, length, MN_SHAPE(B, 1)));
+  if (masks) masks = mn_lt(g, mn_scalar(g, MN_I32, 0), masks);
+  if (there && masks) there = mn_and(g, there, masks);
+  else if (masks) there = masks;
+  return there ? mn_cast(g, there, mn_scope_exact(s)) : NULL;
+}
+
+mn_tensor *mn_row_mean(mn_graph *g, mn_tensor *x, mn_tensor *places) {
+  const int64_t B = mn_dim(x, 0), n = mn_dim(x, 1);
+  if (!places) return mn_reshape(g, mn_mean(g, x, MN_AXIS(1)), MN_SHAPE(B));
+  const int64_t T = mn_dim(places, 1);
+  mn_tensor *counts = mn_mul_scalar(g, mn_sum(g, places, MN_AXIS(1)), (double)(n / T)), *at = mn_reshape(g, places, MN_SHAPE(B, T, 1));
+  mn_tensor *sum = mn_sum(g, mn_mul(g, mn_reshape(g, x, MN_SHAPE(B, T, n / T)), at), MN_AXIS(1) | MN_AXIS(2));
+  return mn_div(g, mn_reshape(g, sum, MN_SHAPE(B)), mn_reshape(g, mn_maximum(g, counts, mn_scalar(g, mn_type(x), 1)), MN_SHAPE(B)));
+}
+
 static mn_tensor *output(const mn_model_io *outputs, const char *prefix, const char *name) {
   char full[64];
   snprintf(full, sizeof full, "%s%s", prefix, name);

@@ -130,6 +130,10 @@ mn_tensor *mn_weighted_sum(mn_graph *g, mn_tensor *x, mn_tensor *weight);
 mn_tensor *mn_log_softmax(mn_graph *g, mn_tensor *x);
 /* x[N,C], index i32 [N] -> [N]; 0 where the index is outside. */
 mn_tensor *mn_pick(mn_graph *g, mn_tensor *x, mn_tensor *index);
+/* 1 where a row has a place, exact type [B,T]: by the fields `length` and `masks`, which `needs` must list. NULL: all are there. */
+mn_tensor *mn_places_there(mn_scope *s, const mn_judge *judge, int64_t B, int64_t T);
+/* x [B,n], the same number for each of T places -> [B]: each row's mean over the places that are there; NULL: over all. */
+mn_tensor *mn_row_mean(mn_graph *g, mn_tensor *x, mn_tensor *places);
 /* Logits [N, C] in the exact type: of the output `logits`, or of `hidden` times `head`; NULL (a fault): neither is there. prefix: of the
  * outputs' names, "" or "teacher.". */
 mn_tensor *mn_judge_logits(mn_scope *s, const mn_model_io *outputs, const char *prefix);

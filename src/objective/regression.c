@@ -28,24 +28,19 @@ static bool pair(mn_scope *s, const mn_judge *judge, const char *who, const char
   return true;
 }
 
-/* 1 where a number of the row counts [B,n]; NULL: all do. */
-static mn_tensor *counted(mn_scope *s, const mn_judge *judge, const char *name, int64_t n) {
-  mn_graph *g = mn_scope_graph(s);
+/* Places of an output that has numbers for each place of the row; NULL: all count. */
+static mn_tensor *places_of(mn_scope *s, const mn_judge *judge, const char *name) {
   const mn_port *port = judge->model ? mn_model_output(judge->model, name) : NULL;
-  mn_tensor *length = mn_io_get(judge->data, "length"), *y = mn_io_get(judge->outputs, name);
-  if (!length || !port || strncmp(port->axes, "BT", 2) != 0) return NULL;
-  const int64_t B = mn_dim(y, 0), T = mn_dim(y, 1);
-  mn_tensor *there = mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(1, T, 1), 1), mn_reshape(g, length, MN_SHAPE(B, 1, 1)));
-  return mn_reshape(g, mn_expand(g, mn_cast(g, there, mn_scope_exact(s)), MN_SHAPE(B, T, n / T)), MN_SHAPE(B, n));
+  const mn_tensor *y = mn_io_get(judge->outputs, name);
+  return port && !strncmp(port->axes, "BT", 2) ? mn_places_there(s, judge, mn_dim(y, 0), mn_dim(y, 1)) : NULL;
 }
 
-/* x [B,n] -> [B]: the mean of what counts. */
-static mn_tensor *row_mean(mn_graph *g, mn_tensor *x, mn_tensor *counts) {
-  const mn_shape rows = MN_SHAPE(mn_dim(x, 0));
-  if (!counts) return mn_reshape(g, mn_mean(g, x, MN_AXIS(1)), rows);
-  mn_tensor *sum = mn_sum(g, mn_mul(g, x, counts), MN_AXIS(1)),
-            *n = mn_maximum(g, mn_sum(g, counts, MN_AXIS(1)), mn_scalar(g, mn_type(x), 1));
-  return mn_reshape(g, mn_div(g, sum, n), rows);
+/* d [B,n], 0 at places that are not there: what stands there instead may be huge, and its square no number. */
+static mn_tensor *where_it_counts(mn_graph *g, mn_tensor *d, mn_tensor *places) {
+  if (!places) return d;
+  const int64_t B = mn_dim(d, 0), n = mn_dim(d, 1), T = mn_dim(places, 1);
+  d = mn_mul(g, mn_reshape(g, d, MN_SHAPE(B, T, n / T)), mn_reshape(g, places, MN_SHAPE(B, T, 1)));
+  return mn_reshape(g, d, MN_SHAPE(B, n));
 }
 
 static const mn_port target_port[] = {
@@ -88,10 +83,9 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *y, *t;
   if (!pair(s, judge, "regression", o->output, 1, &y, &t)) return;
-  mn_tensor *counts = counted(s, judge, o->output, mn_dim(t, 1)), *d = mn_sub(g, y, t);
-  if (counts) d = mn_mul(g, d, counts); /* what stands there instead may be huge, and its square no number */
-  mn_tensor *square = row_mean(g, mn_square(g, d), counts), *absolute = row_mean(g, mn_abs(g, d), counts);
-  out->each = o->loss == MSE ? square : o->loss == MAE ? absolute : row_mean(g, huber(g, d, o->delta), counts);
+  mn_tensor *places = places_of(s, judge, o->output), *d = where_it_counts(g, mn_sub(g, y, t), places);
+  mn_tensor *square = mn_row_mean(g, mn_square(g, d), places), *absolute = mn_row_mean(g, mn_abs(g, d), places);
+  out->each = o->loss == MSE ? square : o->loss == MAE ? absolute : mn_row_mean(g, huber(g, d, o->delta), places);
   out->loss = mn_weighted_sum(g, out->each, judge->weight);
   if (judge->measure) out->metric[0] = out->metric[2] = square, out->metric[1] = absolute;
 }
@@ -146,21 +140,20 @@ static void build_quantiles(mn_scope *s, const void *c, const mn_judge *judge, m
   mn_tensor *y, *t;
   if (!pair(s, judge, "quantile", o->output, Q, &y, &t)) return;
   int64_t B = mn_dim(t, 0), n = mn_dim(t, 1);
-  mn_tensor *counts = counted(s, judge, o->output, n);
+  mn_tensor *places = places_of(s, judge, o->output);
   if (Q == 1) y = mn_reshape(g, y, MN_SHAPE(B, n, 1));
   mn_tensor *total = NULL, *covered = NULL;
   for (int i = 0; i < Q; i++) {
     double q = o->quantiles.items[i];
-    mn_tensor *yi = mn_reshape(g, mn_slice(g, y, 2, i, 1), MN_SHAPE(B, n)), *d = mn_sub(g, t, yi);
-    if (counts) d = mn_mul(g, d, counts);
+    mn_tensor *yi = mn_reshape(g, mn_slice(g, y, 2, i, 1), MN_SHAPE(B, n)), *d = where_it_counts(g, mn_sub(g, t, yi), places);
     mn_tensor *pinball = mn_maximum(g, mn_mul_scalar(g, d, q), mn_mul_scalar(g, d, q - 1));
     total = total ? mn_add(g, total, pinball) : pinball;
     if (i == 0) covered = mn_le(g, yi, t);
     if (i == Q - 1) covered = mn_and(g, covered, mn_le(g, t, yi));
   }
-  out->each = row_mean(g, mn_mul_scalar(g, total, 1.0 / Q), counts);
+  out->each = mn_row_mean(g, mn_mul_scalar(g, total, 1.0 / Q), places);
   out->loss = mn_weighted_sum(g, out->each, judge->weight);
-  if (judge->measure) out->metric[0] = row_mean(g, mn_cast(g, covered, mn_type(y)), counts);
+  if (judge->measure) out->metric[0] = mn_row_mean(g, mn_cast(g, covered, mn_type(y)), places);
 }
 
 static const mn_metric_def quantile_metrics[] = {
