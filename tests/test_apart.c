@@ -1,6 +1,7 @@
 /* What must be true of a backend whose memory the host cannot read (apart.h): training, evaluation, streams, sessions and `apply` run
  * on it and give the bits of the backend whose kernels it calls; two backends are open at once, and states and sessions go from one to
  * the other. Every command runs in a process of its own, which ends there when anything above the backend looks into a tensor. */
+#include <signal.h>
 #include <sys/wait.h>
 
 #include "apart.h"

@@ -118,7 +118,7 @@ static void every_task_runs_once(void) {
 }
 
 static void loops_hear_their_threads_flag(void) {
-  volatile sig_atomic_t flag = 0;
+  atomic_int flag = 0;
   CHECK(!mn_stopped() && mn_stop_check("idle") == MN_OK, "nobody watches");
   mn_stop_watch(&flag);
   CHECK_OK(mn_stop_check("working"));

@@ -205,7 +205,7 @@ static void ids_without_a_token_are_not_said(void) {
 }
 
 static void a_search_ends_when_it_is_interrupted(void) {
-  static volatile sig_atomic_t stop = 1;
+  static atomic_int stop = 1;
   fixture f;
   const float *logits;
   if (!set_up(&f)) return;

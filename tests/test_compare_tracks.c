@@ -108,7 +108,7 @@ static void tokens_and_parameters_are_solved(void) {
     mn_recipe_free(r.recipe);
   }
   mn_track_recipe r;
-  static const volatile sig_atomic_t told = 1; /* thousands of widths are not tried once somebody asks for the end */
+  static const atomic_int told = 1; /* thousands of widths are not tried once somebody asks for the end */
   mn_stop_watch(&told);
   CHECK(mn_track_recipe_read(arena, &tracks[0], test_path("models/window.yaml"), NULL, 0, &r) == MN_ERR_CANCELLED, "%s", mn_message());
   mn_stop_watch(NULL);

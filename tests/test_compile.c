@@ -279,7 +279,7 @@ static void a_gradient_costs_what_it_differentiates(void) {
 
 /* ---- interruption ---- */
 static void an_interrupted_compilation_says_so(void) {
-  static volatile sig_atomic_t stop;
+  static atomic_int stop;
   mn_graph *g = mn_graph_new();
   mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(8, 8)), *y = x, *dx;
   for (int i = 0; i < 1500; i++) y = mn_matmul(g, mn_tanh(g, y), x);

@@ -10,7 +10,7 @@
 #include "train_helpers.h"
 
 static int64_t stop_at = -1;
-static volatile sig_atomic_t stop;
+static atomic_int stop;
 
 static const char *shrinks; /* at step 5 */
 

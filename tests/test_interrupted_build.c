@@ -9,7 +9,7 @@
 
 enum { B = 2, T = 40, D = 64, LOOK = 1024 }; /* more tokens than fit one chunk; a graph asks whether to stop before node LOOK - 1 */
 
-static volatile sig_atomic_t stop = 1;
+static atomic_int stop = 1;
 
 /* Builds the mixer in a graph that is told to stop after `nodes` nodes of its own; true when it was told. */
 static bool interrupted(const mn_mixer *mixer, bool carried, bool training, int nodes) {

@@ -119,7 +119,7 @@ static void heads_run_one_by_one_to_the_same_bits(void) {
 
 /* Whoever asked for the end hears of it while parts run. */
 static void it_is_left_when_the_thread_is_to_stop(void) {
-  static volatile sig_atomic_t stop;
+  static atomic_int stop;
   mn_backend *cpu = NULL;
   CHECK_OK(mn_backend_cpu_new(2, &cpu));
   mn_graph *g = mn_graph_new();

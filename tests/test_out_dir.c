@@ -9,7 +9,7 @@
 #include "train_helpers.h"
 #include "train/checkpoint.h"
 
-static volatile sig_atomic_t stop;
+static atomic_int stop;
 static char remarks[4096];
 static int64_t act_at = -1;
 static void (*act)(void);

@@ -196,7 +196,7 @@ static void tokenizers_hand_the_error_on(void) {
 }
 
 static void a_search_can_be_interrupted(void) {
-  volatile sig_atomic_t stop = 1;
+  atomic_int stop = 1;
   size_t n, begin, end;
   mn_regex *re = compiled("(a+)+b");
   char *text = repeated("a", 20000, "c", &n);

@@ -9,7 +9,7 @@
 #include "train_helpers.h"
 #include "train/checkpoint.h"
 
-static volatile sig_atomic_t stop;
+static atomic_int stop;
 static int64_t stop_at = -1, limit_at = -1;
 static int steps_to = -1; /* a pipe that gets a byte for every step, or -1 */
 static int remarks, checkpoints;

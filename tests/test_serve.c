@@ -9,6 +9,7 @@
 #include "serve_helpers.h"
 
 #include <jansson.h>
+#include <signal.h>
 
 static const char recipe[] = "name: tiny\n"
                              "tokenizer: {type: bpe, vocab_size: 300}\n"

@@ -19,7 +19,7 @@ static void weights_hash(const char *dir, char hex[33]) {
 }
 
 static int stop_after; /* 0: never */
-static volatile sig_atomic_t stop;
+static atomic_int stop;
 static void on_event(void *ctx, const mn_train_event *e) {
   (void)ctx;
   if (e->kind == MN_EVENT_STEP && e->step == stop_after) stop = 1;

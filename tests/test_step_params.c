@@ -120,7 +120,7 @@ static void test_what_a_step_does_not_use_stays(void) {
   }
 }
 
-static volatile sig_atomic_t stop;
+static atomic_int stop;
 static int stop_after;
 static void on_event(void *ctx, const mn_train_event *e) {
   (void)ctx;

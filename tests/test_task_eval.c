@@ -176,7 +176,7 @@ static bool until(void *ctx, const char *what, int64_t done, int64_t total) {
 
 /* A grid of two cells of three examples. */
 static void a_listener_ends_a_grid_after_any_example(void) {
-  static const volatile sig_atomic_t stop = 1;
+  static const atomic_int stop = 1;
   mn_responder who = {NULL, second_number, NULL};
   mn_grid g;
   mn_grid_config c = {.each = {.examples = 3, .split = MN_SPLIT_TEST, .watch = {.progress = until}}, .depths = 2};

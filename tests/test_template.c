@@ -207,7 +207,7 @@ static void texts_that_are_read_take_steps(void) {
 }
 
 static void a_rendering_can_be_interrupted(void) {
-  volatile sig_atomic_t stop = 1;
+  atomic_int stop = 1;
   mn_text out = {0};
   mn_stop_watch(&stop);
   const mn_status status = render("{% for a in range(9999) %}{% for b in range(99) %}{% endfor %}{% endfor %}", NULL, NULL, &out);

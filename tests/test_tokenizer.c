@@ -211,7 +211,7 @@ static void test_training_on_one_long_line(void) {
 
 /* A stop is heard inside one piece, too. */
 static void test_a_stop_is_heard(void) {
-  static volatile sig_atomic_t flag;
+  static atomic_int flag;
   enum { N = 1000000 };
   char *text = mn_alloc(N);
   mn_tokenizer *tok = NULL, *none = NULL;

@@ -310,7 +310,7 @@ static void test_bpe_is_trained_once(void) {
   mn_recipe_free(r);
 }
 
-static volatile sig_atomic_t stop;
+static atomic_int stop;
 static void *raise_later(void *microseconds) {
   usleep(*(useconds_t *)microseconds);
   stop = 1;

@@ -93,7 +93,7 @@ mn_status mn_training_save(const mn_training *t, const char *dir) {
 typedef struct observer {
   mn_train_fn on_step;
   void *ctx;
-  volatile sig_atomic_t stop;
+  atomic_int stop;
 } observer;
 
 static void on_event(void *ctx, const mn_train_event *e) {

@@ -4,7 +4,7 @@
 #define MN_BASE_H
 
 #include <stdbool.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -96,9 +96,11 @@ int mn_cpu_count(void);
 
 /* ---- interruption --------------------------------------------------------------------------------------------
  * Signals reach a process, not a call: who owns the process names the flag that its handler raises, and every loop of the
- * library that may last longer than a second looks at it, however deep it lies. The flag is this thread's; NULL (as in a
- * program that only uses the library): never interrupted. */
-void mn_stop_watch(const volatile sig_atomic_t *flag);
+ * library that may last longer than a second looks at it, however deep it lies. Handlers and other threads may raise it: an
+ * atomic_int is free of locks. The flag is this thread's; NULL (as in a program that only uses the library): never interrupted.
+ * Gives the flag before it, to who keeps what was done and may not be stopped in that: NULL in front, and that one afterwards. */
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "a handler of signals may only set what needs no lock");
+const atomic_int *mn_stop_watch(const atomic_int *flag);
 bool mn_stopped(void);
 /* MN_OK, or MN_ERR_CANCELLED with the message "interrupted while <what>". */
 mn_status mn_stop_check(const char *what);

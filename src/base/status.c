@@ -1,6 +1,5 @@
 /* status.c - per-thread messages, checked allocation, small strings, interruption, log, clock, hashing. */
 #include "base/base.h"
-#include "base/stop.h"
 #include "base/text.h"
 
 #include <stdio.h>
@@ -112,22 +111,21 @@ uint64_t mn_hash_words(const void *data, size_t n, uint64_t seed) {
 
 uint64_t mn_hash_str(const char *s) { return mn_hash_bytes(s, strlen(s), 0); }
 
-static _Thread_local const volatile sig_atomic_t *stop_flag;
+static _Thread_local const atomic_int *stop_flag;
 
-void mn_stop_watch(const volatile sig_atomic_t *flag) { stop_flag = flag; }
-
-const volatile sig_atomic_t *mn_stop_swap(const volatile sig_atomic_t *flag) {
-  const volatile sig_atomic_t *was = stop_flag;
+const atomic_int *mn_stop_watch(const atomic_int *flag) {
+  const atomic_int *before = stop_flag;
   stop_flag = flag;
-  return was;
+  return before;
 }
 
-bool mn_stopped(void) { return stop_flag && *stop_flag; }
+bool mn_stopped(void) { return stop_flag && atomic_load_explicit(stop_flag, memory_order_relaxed); }
 
 mn_status mn_stop_check(const char *what) { return mn_stopped() ? mn_fail(MN_ERR_CANCELLED, "interrupted while %s", what) : MN_OK; }
 
 static mn_log_level threshold(void) {
-  static int level = -1; /* read once; a benign race writes the same value */
+  static atomic_int known = -1; /* two that ask at once find the same */
+  int level = atomic_load_explicit(&known, memory_order_relaxed);
   if (level < 0) {
     const char *e = getenv("MNEME_LOG");
     level = !e                    ? MN_LOG_WARN
@@ -135,6 +133,7 @@ static mn_log_level threshold(void) {
             : !strcmp(e, "info")  ? MN_LOG_INFO
             : !strcmp(e, "debug") ? MN_LOG_DEBUG
                                   : MN_LOG_WARN;
+    atomic_store_explicit(&known, level, memory_order_relaxed);
   }
   return (mn_log_level)level;
 }

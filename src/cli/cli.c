@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -15,10 +16,10 @@
 
 /* ---- interruption ------------------------------------------------------------------------------------------------- */
 
-static volatile sig_atomic_t stop_flag, signalled; /* asked to stop at all; by a signal */
-static volatile sig_atomic_t in_part, part_stops;  /* SIGINT is for a part of the verb (mn_cli_part_begin); it came */
-static volatile sig_atomic_t heard;                /* a signal that asked for either, */
-static struct timespec last_request;               /* at this time; written by the handler alone */
+static atomic_int stop_flag, signalled; /* asked to stop at all; by a signal */
+static atomic_int in_part, part_stops;  /* SIGINT is for a part of the verb (mn_cli_part_begin); it came */
+static atomic_int heard;                /* a signal that asked for either, */
+static struct timespec last_request;    /* at this time; written by the handler alone */
 
 /* timeout(1) and supervisors signal a process and then its whole group: what follows at once is the same request. */
 static bool same_request(void) {
@@ -27,7 +28,7 @@ static bool same_request(void) {
   return (double)(now.tv_sec - last_request.tv_sec) + 1e-9 * (double)(now.tv_nsec - last_request.tv_nsec) < 0.3;
 }
 
-static volatile sig_atomic_t of_parent; /* whose process has said it already */
+static atomic_int of_parent; /* whose process has said it already */
 void mn_cli_is_child(void) { of_parent = 1; }
 
 static void on_signal(int sig) {
@@ -86,17 +87,21 @@ static void catch_signals(void) {
   signal(SIGPIPE, SIG_IGN);
 }
 
-void mn_cli_part_begin(void) { part_stops = 0, in_part = 1; }
+void mn_cli_part_begin(void) {
+  part_stops = 0;
+  in_part = 1;
+}
 bool mn_cli_part_end(void) {
   const bool stopped = part_stops;
-  in_part = part_stops = 0;
+  in_part = 0;
+  part_stops = 0;
   if (stopped && !signalled) stop_flag = 0;
   return stopped;
 }
 
 void mn_cli_ask_to_stop(void) { stop_flag = 1; }
 bool mn_cli_interrupted(void) { return stop_flag != 0; }
-const volatile sig_atomic_t *mn_cli_stop_flag(void) { return &stop_flag; }
+const atomic_int *mn_cli_stop_flag(void) { return &stop_flag; }
 
 /* ---- options ------------------------------------------------------------------------------------------------------ */
 

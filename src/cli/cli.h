@@ -38,6 +38,7 @@
 
 #include <jansson.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 #include "base/precision.h"
 
@@ -154,8 +155,8 @@ int mn_cli_columns(FILE *stream); /* its width, or 80                           
 
 /* ---- interruption ------------------------------------------------------------------------------------------------- */
 bool mn_cli_interrupted(void);
-void mn_cli_is_child(void);                          /* of a process that hands signals on, and says so itself */
-const volatile sig_atomic_t *mn_cli_stop_flag(void); /* non-zero once interrupted; for loops inside the library        */
+void mn_cli_is_child(void);               /* of a process that hands signals on, and says so itself */
+const atomic_int *mn_cli_stop_flag(void); /* non-zero once interrupted; for loops inside the library */
 
 /* Of a verb that somebody talks with: from begin to end the first SIGINT asks only what runs there to stop; then mn_cli_interrupted() is true
  * until the end, which says so and takes it back. All else ends the verb as always. */

@@ -1,4 +1,5 @@
 /* verb_serve.c - `mneme serve`: a model behind HTTP, with OpenAI's interface. */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -32,7 +32,7 @@ struct mn_batcher {
   size_t demand;       /* the worker's: of all that run, when they will have come to their ends */
   pthread_t thread;
   bool runs;
-  volatile sig_atomic_t stop;
+  atomic_int stop;
   pthread_mutex_t mutex; /* of what others than the worker touch: */
   pthread_cond_t wake;
   mn_task *posted, **posted_end;

@@ -451,7 +451,7 @@ static void tick(void *ctx) {
   if (!s->talks && ((!s->errands && mn_web_connections(s->web) == 0) || late)) mn_web_stop(s->web);
 }
 
-mn_status mn_server_run(mn_server *s, const volatile sig_atomic_t *stop) {
+mn_status mn_server_run(mn_server *s, const atomic_int *stop) {
   s->stop = stop;
   return mn_web_run(s->web, tick, s);
 }

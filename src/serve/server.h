@@ -42,6 +42,6 @@ void mn_server_free(mn_server *s); /* may be NULL */
 int mn_server_port(const mn_server *s);
 int64_t mn_server_rows(const mn_server *s);
 /* Serves until *stop is not 0, and what is being answered then to its end, drain_seconds at most. */
-mn_status mn_server_run(mn_server *s, const volatile sig_atomic_t *stop);
+mn_status mn_server_run(mn_server *s, const atomic_int *stop);
 
 #endif

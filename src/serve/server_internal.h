@@ -36,7 +36,7 @@ struct mn_server {
   FILE *log;
   time_t created;
   uint64_t number, salt; /* of the next reply; what ids begin with */
-  const volatile sig_atomic_t *stop;
+  const atomic_int *stop;
   double drains_until; /* 0: it does not end yet */
 };
 

@@ -11,7 +11,6 @@
 
 #include "base/dir.h"
 #include "base/file.h"
-#include "base/stop.h"
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "train/recipe.h"
@@ -402,13 +401,13 @@ mn_status mn_checkpoint_complete(const char *out_dir, int64_t step, int64_t keep
 
 /* What a training that is told to stop saves is saved, too: nothing below looks at the flag. */
 mn_status mn_checkpoint_save(const char *out_dir, const mn_train_state *s, int64_t keep_last) {
-  const volatile sig_atomic_t *flag = mn_stop_swap(NULL);
+  const atomic_int *flag = mn_stop_watch(NULL);
   char *dir = step_dir(out_dir, "", s->step), *unfinished = step_dir(out_dir, writing, s->step);
   mn_status status = dir && unfinished ? save_as(out_dir, s, dir, unfinished) : MN_ERR_MEMORY;
   free(dir);
   free(unfinished);
   if (status == MN_OK) status = mn_checkpoint_complete(out_dir, s->step, keep_last);
-  mn_stop_swap(flag);
+  mn_stop_watch(flag);
   return status;
 }
 
