@@ -343,7 +343,8 @@ static void other_programs_find_what_they_ask_for(void) {
              {"hybrids/mamba2", "mamba2.context_length", "1048576"},
              {"hybrids/qwen3_5_moe", "qwen35moe.expert_used_count", "2"},
              {"hybrids/rwkv7", "rwkv7.context_length", "1048576"},
-             {"hybrids/rwkv7", "rwkv7.attention.head_count", "0"}};
+             {"hybrids/rwkv7", "rwkv7.attention.head_count", "0"},
+             {"checkpoints/bert", "tokenizer.ggml.token_type_count", "2"}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     mn_gguf *g = NULL;
     mn_arena *arena = mn_arena_new();

@@ -6,6 +6,8 @@
 #include "scratch.h"
 #include "test.h"
 
+#include <jansson.h>
+
 enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, BYTES = 256, MOST = 300 };
 #define KEY(name) "tokenizer.ggml." name
 
@@ -183,6 +185,43 @@ static void what_looks_like_an_end_is_one(void) {
   mn_tokenizer_free(tok);
 }
 
+/* BERT's vocabulary of a tokenizer.json has the same ids when it was written there, but for words that are longer than its program reads: there
+ * they have no end. */
+static void words_of_bert_stay_the_same(void) {
+  json_t *kinds = json_load_file(MN_TEST_SOURCE_DIR "/tests/golden/tokenizer/kinds.json", JSON_ALLOW_NUL, NULL), *row;
+  const json_t *bert = json_object_get(kinds, "bert");
+  char *text = json_dumps(json_object_get(bert, "tokenizer"), JSON_COMPACT);
+  mn_gguf_writer *w = mn_gguf_writer_new();
+  mn_tokenizer *was = NULL, *is = NULL;
+  mn_gguf *g = NULL;
+  size_t i, rows = 0;
+  bool done = false;
+  CHECK_OK(mn_tokenizer_parse("bert", text, strlen(text), &was));
+  CHECK_OK(mn_tokenizer_to_gguf(was, 163, w, &done));
+  CHECK(done, "it is one that others know");
+  CHECK_OK(mn_gguf_writer_string(w, "general.architecture", "bert"));
+  CHECK_OK(mn_gguf_writer_u32(w, KEY("bos_token_id"), (uint32_t)mn_tokenizer_bos(was)));
+  CHECK_OK(mn_gguf_writer_save(w, "b.gguf"));
+  CHECK_OK(mn_gguf_open("b.gguf", &g));
+  if (g) CHECK_OK(mn_tokenizer_from_gguf(g, &is));
+  CHECK(is && mn_tokenizer_vocab_size(is) == 163, "a token for each row");
+  json_array_foreach(json_object_get(bert, "rows"), i, row) {
+    const char *s = json_string_value(json_object_get(row, "text"));
+    const size_t n = json_string_length(json_object_get(row, "text"));
+    mn_ids a = {0}, b = {0};
+    if (n > 100 && strcspn(s, " ") > 100) continue;
+    CHECK_OK(mn_tokenizer_encode(was, s, n, MN_ENCODE_TEMPLATE, &a));
+    if (is) CHECK_OK(mn_tokenizer_encode(is, s, n, MN_ENCODE_TEMPLATE, &b));
+    CHECK(a.len > 1 && a.len == b.len && !memcmp(a.data, b.data, a.len * sizeof *a.data), "'%.60s': %zu ids, and %zu", s, a.len, b.len);
+    mn_ids_free(&a), mn_ids_free(&b);
+    rows++;
+  }
+  CHECK(rows > 10, "%zu rows", rows);
+  mn_tokenizer_free(was), mn_tokenizer_free(is);
+  mn_gguf_close(g), mn_gguf_writer_free(w);
+  free(text), json_decref(kinds);
+}
+
 int main(void) {
   RUN(phi_3_takes_blanks_along);
   RUN(a_mask_takes_blanks_along_where_its_model_does);
@@ -191,5 +230,6 @@ int main(void) {
   RUN(word_piece_is_always_framed);
   RUN(scores_may_be_whole_numbers);
   RUN(what_looks_like_an_end_is_one);
+  RUN(words_of_bert_stay_the_same);
   return test_end();
 }

@@ -178,10 +178,13 @@ static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w, bool
   }
   if (status == MN_OK && !listed && for_others) status = mn_gguf_writer_string(w, "tokenizer.ggml.model", "none"); /* or they refuse it */
   if (status == MN_OK) status = mn_speech_read_hf(dir, tok, &speech);
-  if (status == MN_OK && speech.bos >= 0) status = mn_gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)speech.bos);
+  const bool begins = speech.add_bos || (tok && mn_tokenizer_adds_bos(tok)); /* by a setting, or by the post-processor */
+  const int32_t bos = speech.bos >= 0 ? speech.bos : begins && tok ? mn_tokenizer_bos(tok) : -1;
+  if (status == MN_OK && bos >= 0) status = mn_gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)bos);
+  const int64_t types = job->recipe ? (int64_t)mn_recipe_number(job->recipe, "token_types", 0) : 0;
+  if (status == MN_OK && types > 0) status = mn_gguf_writer_u32(w, "tokenizer.ggml.token_type_count", (uint32_t)types);
   if (status == MN_OK) status = put_ends(&speech, w);
   if (status == MN_OK && speech.n_silent) status = mn_gguf_writer_i32s(w, MN_GGUF_SILENT_IDS, speech.silent, speech.n_silent);
-  const bool begins = speech.add_bos || (tok && mn_tokenizer_adds_bos(tok)); /* by a setting, or by the post-processor */
   if (status == MN_OK && json) status = mn_gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", begins);
   if (status == MN_OK && speech.chat_template) status = mn_gguf_writer_string(w, "tokenizer.chat_template", speech.chat_template);
   mn_tokenizer_free(tok);

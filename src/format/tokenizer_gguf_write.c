@@ -1,5 +1,5 @@
 /* tokenizer_gguf_write.c - a tokenizer.json's vocabulary as the metadata of a GGUF file. How text is cut has only a name there: a tokenizer
- * is written when its patterns are, letter by letter, those of a family. */
+ * is written when its patterns are, letter by letter, those of a family, or when it is BERT's. */
 #include "format/tokenizer_gguf.h"
 
 #include <stdio.h>
@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "format/json.h"
+#include "format/tokenizer_internal.h"
 
 enum { NORMAL = 1, CONTROL = 3, USER = 4, UNUSED = 5, MOST_PATTERNS = 8, MOST_TOKENS = 1 << 24 };
 
@@ -142,23 +143,70 @@ static mn_status write_lists(const lists *l, const char *family, mn_gguf_writer 
   return mn_gguf_writer_strings(w, "tokenizer.ggml.merges", l->merge, l->n_merges);
 }
 
+/* ---- WordPiece, as BERT cuts text ---- */
+
+static bool is_bert(const mn_value *root) {
+  const mn_value *model = mn_value_get(root, "model"), *normalizer = mn_value_get(root, "normalizer");
+  return is_text(model, "type", "WordPiece") && is_text(model, "continuing_subword_prefix", "##") &&
+         is_text(normalizer, "type", "BertNormalizer") && is_true(normalizer, "clean_text") &&
+         is_true(normalizer, "handle_chinese_chars") && is_text(mn_value_get(root, "pre_tokenizer"), "type", "BertPreTokenizer");
+}
+
+/* Words begin with a mark there, and what goes on has none. */
+static mn_status mark_words(lists *l) {
+  for (size_t i = 0; i < l->n; i++) {
+    const mn_gguf_bytes t = l->token[i];
+    if (l->kind[i] != NORMAL) continue;
+    if (t.n > 2 && !memcmp(t.data, "##", 2)) {
+      l->token[i] = (mn_gguf_bytes){t.data + 2, t.n - 2};
+      continue;
+    }
+    const char *marked = mn_arena_format(l->arena, "\xE2\x96\x81%s", t.data);
+    if (!marked) return MN_ERR_MEMORY;
+    l->token[i] = (mn_gguf_bytes){marked, t.n + 3};
+  }
+  return MN_OK;
+}
+
+static mn_status put_id(const mn_tokenizer *tok, const char *text, const char *key, mn_gguf_writer *w) {
+  const int32_t id = text ? mn_tokenizer_find(tok, text) : -1;
+  return id < 0 ? MN_OK : mn_gguf_writer_u32(w, key, (uint32_t)id);
+}
+
+static mn_status write_bert(lists *l, const mn_tokenizer *tok, const mn_value *root, mn_gguf_writer *w) {
+  const mn_value *normalizer = mn_value_get(root, "normalizer"), *accents = mn_value_get(normalizer, "strip_accents");
+  const mn_value *unk = mn_value_get(mn_value_get(root, "model"), "unk_token");
+  const bool lower = is_true(normalizer, "lowercase");
+  MN_TRY(mark_words(l));
+  MN_TRY(mn_gguf_writer_string(w, "tokenizer.ggml.model", "bert"));
+  MN_TRY(mn_gguf_writer_strings(w, "tokenizer.ggml.tokens", l->token, l->n));
+  MN_TRY(mn_gguf_writer_i32s(w, "tokenizer.ggml.token_type", l->kind, l->n));
+  MN_TRY(mn_gguf_writer_bool(w, "tokenizer.ggml.normalizer.lowercase", lower));
+  MN_TRY(mn_gguf_writer_bool(w, "tokenizer.ggml.normalizer.strip_accents",
+                             accents && accents->kind == MN_BOOLEAN ? accents->as.boolean : lower));
+  MN_TRY(put_id(tok, unk && unk->kind == MN_TEXT ? unk->as.text : NULL, "tokenizer.ggml.unknown_token_id", w));
+  MN_TRY(put_id(tok, "[PAD]", "tokenizer.ggml.padding_token_id", w));
+  MN_TRY(put_id(tok, "[MASK]", "tokenizer.ggml.mask_token_id", w));
+  return mn_gguf_writer_u32(w, "tokenizer.ggml.seperator_token_id", (uint32_t)tok->after[0]); /* the format spells it so */
+}
+
 mn_status mn_tokenizer_to_gguf(const mn_tokenizer *tok, int64_t rows, mn_gguf_writer *w, bool *done) {
   size_t size;
-  const char *json = mn_tokenizer_json(tok, &size);
+  const char *json = mn_tokenizer_json(tok, &size), *family = NULL;
   const mn_value *root = NULL;
   lists l = {.arena = mn_arena_new()};
   cutting c = {0};
   *done = false;
   mn_status status = l.arena ? mn_json_parse(l.arena, "tokenizer.json", json, size, &root) : MN_ERR_MEMORY;
-  const mn_value *model = status == MN_OK ? mn_value_get(root, "model") : NULL,
-                 *normalizer = model ? mn_value_get(root, "normalizer") : NULL;
+  const mn_value *model = mn_value_get(root, "model"), *normalizer = mn_value_get(root, "normalizer");
+  const bool bert = status == MN_OK && is_bert(root) && tok->n_before == 1 && tok->n_after == 1; /* framed, as it is there always */
   const bool plain =
-      model && (!normalizer || normalizer->kind == MN_NULL) && is_text(model, "type", "BPE") && !is_true(model, "byte_fallback");
-  const char *family = plain && cutting_of(mn_value_get(root, "pre_tokenizer"), &c) ? family_of(&c, is_true(model, "ignore_merges")) : NULL;
-  if (status == MN_OK && family && rows > 0 && rows <= MOST_TOKENS) {
+      status == MN_OK && (!normalizer || normalizer->kind == MN_NULL) && is_text(model, "type", "BPE") && !is_true(model, "byte_fallback");
+  if (plain && cutting_of(mn_value_get(root, "pre_tokenizer"), &c)) family = family_of(&c, is_true(model, "ignore_merges"));
+  if (status == MN_OK && (family || bert) && rows > 0 && rows <= MOST_TOKENS) {
     status = read_tokens(&l, root, (size_t)rows);
-    if (status == MN_OK) status = read_merges(&l, mn_value_get(model, "merges"));
-    if (status == MN_OK && !l.behind) status = write_lists(&l, family, w);
+    if (status == MN_OK && family) status = read_merges(&l, mn_value_get(model, "merges"));
+    if (status == MN_OK && !l.behind) status = family ? write_lists(&l, family, w) : write_bert(&l, tok, root, w);
     *done = status == MN_OK && !l.behind;
   }
   mn_arena_free(l.arena);
