@@ -367,6 +367,12 @@ static void other_programs_find_what_they_ask_for(void) {
     sh(MNEME "generate --model c.gguf --prompt a --tokens 1 2>&1"); /* it opens, and may have no tokenizer */
     CHECK(!strstr(out, "does not have"), "%s: what is written for others is known here: %s", all[i].path, out);
   }
+  mn_gguf *bert = NULL;
+  bool causal = true;
+  CHECK_OK(mn_gguf_open("c.gguf", &bert)); /* the last of them */
+  if (bert) CHECK_OK(mn_gguf_bool(bert, "bert.attention.causal", NULL, &causal));
+  CHECK(!causal, "an encoder sees what comes after, too");
+  mn_gguf_close(bert);
   two_widths_are_refused();
   mn_checkpoint *c = NULL;
   CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "hybrids/rwkv7 --out c.gguf --quiet 2>&1") == 0, "%s", out);

@@ -57,6 +57,13 @@ static const mn_arch_tensor tensors[] = {
     {NULL, "bert.embeddings.position_ids", NULL, 0, 0},
     {0}};
 
+/* Other programs take attention that sees what came before alone for the usual one. */
+static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  (void)from, (void)recipe;
+  if (to == MN_FORM_GGUF) mn_keys_bool(keys, "attention.causal", false);
+  return MN_OK;
+}
+
 const mn_arch_def mn_arch_bert = {
     .name = "bert",
     .summary = "BERT as an encoder of sentences: all-MiniLM-L6-v2 and its like",
@@ -67,4 +74,5 @@ const mn_arch_def mn_arch_bert = {
     .idle = "classifier_dropout hidden_dropout_prob attention_probs_dropout_prob gradient_checkpointing pooling_type tie_word_embeddings",
     .recipe = recipe,
     .tensors = tensors,
+    .say = say,
 };
