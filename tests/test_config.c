@@ -119,6 +119,10 @@ static void faults_name_file_line_key_and_expectation(void) {
       {"kind: x\nwindow: -1\n", "model.mixer.window must be an integer, at least 0, but is -1"},
       {"kind: x\neta: 1.5\n", "model.mixer.eta must be a number from 0 to 1, but is 1.5"},
       {"kind: x\neta: .nan\n", "but is nan"},
+      {"kind: x\neta: 1e-308\n",
+       "recipe.yaml:2: model.mixer.eta is 1e-308, too small for a number of 32 bits; give one of at least 1.2e-38, or 0"},
+      {"kind: x\ndropout: 1e-45\n", "model.mixer.dropout is 1e-45, too small"},
+      {"kind: x\nbetas: [0, 1e-40]\n", "model.mixer.betas[1] is 1e-40, too small"},
       {"kind: x\neta: fast\n", "but is the text 'fast'"},
       {"kind: x\ncausal: yes\n", "model.mixer.causal must be true or false, but is the text 'yes'"},
       {"kind: x\ncausal: 1\n", "must be true or false, but is 1"},
@@ -145,6 +149,11 @@ static void faults_name_file_line_key_and_expectation(void) {
   CHECK(mn_config_read(arena, yaml("layers: 1\nlr: 0\n"), NULL, block_fields, &b) == MN_ERR_CONFIG &&
             strstr(mn_message(), "recipe.yaml:2: lr must be a number above 0, at most 10, but is 0"),
         "%s", mn_message());
+  const char *small = NULL;
+  CHECK(mn_config_read(arena, yaml("layers: 1\nlr: 1e-300\n"), NULL, block_fields, &b) == MN_ERR_CONFIG &&
+            (small = strstr(mn_message(), "recipe.yaml:2: lr is 1e-300, too small")) && !strstr(small, "or 0"),
+        "%s", mn_message());
+  CHECK_OK(mn_config_read(arena, yaml("layers: 1\nlr: 1.2e-38\nclip: 0\n"), NULL, block_fields, &b));
 }
 
 static void faults_name_settings_and_nested_keys(void) {

@@ -119,6 +119,16 @@ static bool as_real(const mn_field *f, const mn_value *v, double *out) {
   return *out >= f->real_min && *out <= f->real_max; /* false for NaN */
 }
 
+/* Models compute in 32 bits: what they hold no more would be 0 there, or its inverse infinite. Numbers without a bound are of no model. */
+static mn_status check_size(const parsing *p, const mn_field *f, const mn_value *v, double d, int item) {
+  char index[16] = "", place[MN_PLACE];
+  if (d == 0 || fabs(d) >= (double)FLT_MIN || f->real_max == DBL_MAX) return MN_OK;
+  if (item >= 0) snprintf(index, sizeof index, "[%d]", item);
+  return mn_fail(MN_ERR_CONFIG, "%s%s%s%s%s is %g, too small for a number of 32 bits; give one of at least %.2g%s",
+                 mn_place(v->file, v->line, place), p->where, *p->where ? "." : "", f->name, index, d, (double)FLT_MIN,
+                 f->real_min <= 0 ? ", or 0" : "");
+}
+
 static mn_status read_list(const parsing *p, const mn_field *f, const mn_value *v, void *target) {
   size_t element = f->type == MN_TYPE_INTS ? sizeof(int64_t) : f->type == MN_TYPE_FLOATS ? sizeof(double) : sizeof(char *);
   if (v->kind != MN_LIST || v->count > INT32_MAX) return wrong(p, f, v);
@@ -130,6 +140,7 @@ static mn_status read_list(const parsing *p, const mn_field *f, const mn_value *
     double d = 0;
     bool fits = f->type == MN_TYPE_INTS ? as_int(f, item, &n) : f->type == MN_TYPE_FLOATS ? as_real(f, item, &d) : item->kind == MN_TEXT;
     if (!fits) return wrong_item(p, f, item, (int)i);
+    MN_TRY(check_size(p, f, item, d, (int)i));
     const char *s = f->type == MN_TYPE_STRINGS ? mn_arena_strdup(p->arena, item->as.text) : "";
     if (!s) return MN_ERR_MEMORY;
     const void *from = f->type == MN_TYPE_INTS ? (const void *)&n : f->type == MN_TYPE_FLOATS ? (const void *)&d : &s;
@@ -156,6 +167,7 @@ static mn_status read_field(const parsing *p, const mn_field *f, const mn_value 
     return MN_OK;
   case MN_TYPE_FLOAT:
     if (!as_real(f, v, &d)) return wrong(p, f, v);
+    MN_TRY(check_size(p, f, v, d, -1));
     store_real(f, target, d);
     return MN_OK;
   case MN_TYPE_BOOL:
