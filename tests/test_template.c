@@ -78,6 +78,7 @@ static void faults_name_template_line_and_reason(void) {
   FAULT("{{ ('9' * 99) | int }}", MN_ERR_FORMAT, "64 bits");
   FAULT("{{ ('7' * 99 + '_0') | int(3, 0) }}", MN_ERR_FORMAT, "64 bits");
   FAULT("{{ ('x' * 99) | int(3, 36) }}", MN_ERR_FORMAT, "64 bits");
+  FAULT("{{ '7' | int(3, 'x') }}", MN_ERR_FORMAT, "an integer is wanted");
   FAULT("{{ ('9' * 99 + '.5') | int }}", MN_ERR_FORMAT, "64 bits");
   FAULT("{{ 9000000000000000000 | round(-19) }}", MN_ERR_FORMAT, "64 bits");
   FAULT("{{ 9223372036854775807 | round(-1) }}", MN_ERR_FORMAT, "64 bits");

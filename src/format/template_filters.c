@@ -174,7 +174,7 @@ FILTER(filter_int) {
   if (self.kind == TPL_FLOAT && isinf(self.as.real)) return mn_tpl_fail(r, "infinity is no integer");
   if (self.kind == TPL_FLOAT && to_integer(self.as.real, &v, &wide)) return v;
   mn_tpl_reading read = TPL_NO_NUMBER;
-  if (self.kind == TPL_STRING) r->status = mn_tpl_read_int(self.as.string, (int)base, &read, &i);
+  if (self.kind == TPL_STRING && r->status == MN_OK) r->status = mn_tpl_read_int(self.as.string, (int)base, &read, &i);
   if (read == TPL_NUMBER) return mn_tpl_int(i);
   wide = wide || read == TPL_WIDE;
   if (self.kind == TPL_STRING && !wide && read_real(r, self.as.string, &d) && to_integer(d, &v, &wide)) return v;
