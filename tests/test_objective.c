@@ -340,10 +340,10 @@ static void test_nothing_is_hidden_that_is_not_there(void) {
   mn_arena_free(arena);
 }
 
-/* Of what a row says at each place, those that are there are averaged: here of two layers, told by length. */
+/* Of what a row says at each place, those that are there are averaged: here of two layers, told by length and masks. */
 static void test_places_that_are_not_there(void) {
   enum { B = 2, T = 3, L = 2 };
-  static const int32_t length[B] = {3, 1};
+  static const int32_t length[B] = {3, 1}, masks[B * T] = {1, 0, 1, 1, 1, 1};
   double error[B * T * L], size[B * T * L], *got[2] = {NULL};
   mn_arena *arena = mn_arena_new();
   mn_objectives o;
@@ -353,7 +353,12 @@ static void test_places_that_are_not_there(void) {
   mn_model_io outputs = {0}, data = {0};
   mn_io_put(&outputs, "match_error", mn_const(g, MN_F64, MN_SHAPE(B, T, L), error));
   mn_io_put(&outputs, "match_size", mn_const(g, MN_F64, MN_SHAPE(B, T, L), size));
-  mn_io_put(&data, "length", mn_const(g, MN_I32, MN_SHAPE(B), length));
+  const mn_port *takes, *fields;
+  o.list[0].def->needs(o.list[0].config, &takes, &fields);
+  for (const mn_port *p = fields; p->name; p++) {
+    if (!strcmp(p->name, "length")) mn_io_put(&data, "length", mn_const(g, MN_I32, MN_SHAPE(B), length));
+    if (!strcmp(p->name, "masks")) mn_io_put(&data, "masks", mn_const(g, MN_I32, MN_SHAPE(B, T), masks));
+  }
   mn_judge judge = {&outputs, &data, mn_full(g, MN_F64, MN_SHAPE(B), 1), true, false, NULL};
   mn_verdict v = {0};
   o.list[0].def->build(mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, B), o.list[0].config, &judge, &v);
@@ -361,8 +366,10 @@ static void test_places_that_are_not_there(void) {
   if (v.each && gc_run(g, mn_backend_ref(), 0, MN_KEEP, 0, NULL, NULL, 2, (mn_tensor *[]){v.each, v.metric[0]}, got))
     for (int b = 0; b < B; b++) {
       double e = 0, s = 0;
-      const int n = length[b] * L;
-      for (int i = 0; i < n; i++) e += error[b * T * L + i] / n, s += size[b * T * L + i] / n;
+      int n = 0;
+      for (int t = 0; t < length[b]; t++) n += L * masks[b * T + t];
+      for (int i = 0; i < length[b] * L; i++)
+        if (masks[b * T + i / L]) e += error[b * T * L + i] / n, s += size[b * T * L + i] / n;
       CHECK(fabs(got[0][b] - e) < 1e-12 && fabs(got[1][b] - e / s) < 1e-12, "row %d: %g for %g", b, got[0][b], e);
     }
   free(got[0]), free(got[1]);

@@ -8,7 +8,9 @@ static void needs(const void *c, const mn_port **outputs, const mn_port **data) 
   static const mn_port errors[] = {{"match_error", MN_F32, "BTL", false, "of each layer, squared"},
                                    {"match_size", MN_F32, "BTL", false, "of what is matched, squared"},
                                    {0}},
-                       places[] = {{"length", MN_I32, "B", true, "places of the row that are there"}, {0}};
+                       places[] = {{"length", MN_I32, "B", true, "places of the row that are there"},
+                                   {"masks", MN_I32, "BT", true, "1 where a place is there"},
+                                   {0}};
   (void)c;
   *outputs = errors;
   *data = places;

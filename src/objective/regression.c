@@ -1,6 +1,6 @@
 /* regression.c - numbers: the mean of squared or absolute errors, or Huber's loss, over all of a row; or quantiles (the pinball
  * loss, Koenker & Bassett 1978): for quantile q and error d = target - forecast, q d where d > 0, (q - 1) d elsewhere. Of an output that has
- * numbers for each place of the row, those of the places that are there count (field `length`). */
+ * numbers for each place of the row, those of the places that are there count (fields `length` and `masks`). */
 #include "objective/objective.h"
 
 #include <string.h>
@@ -43,8 +43,10 @@ static mn_tensor *where_it_counts(mn_graph *g, mn_tensor *d, mn_tensor *places) 
   return mn_reshape(g, d, MN_SHAPE(B, n));
 }
 
-static const mn_port target_port[] = {
-    {"target", MN_F32, "BHC", false, "what should come out"}, {"length", MN_I32, "B", true, "places of the row that are there"}, {0}};
+static const mn_port target_port[] = {{"target", MN_F32, "BHC", false, "what should come out"},
+                                      {"length", MN_I32, "B", true, "places of the row that are there"},
+                                      {"masks", MN_I32, "BT", true, "1 where a place is there"},
+                                      {0}};
 
 /* ---- errors ---- */
 typedef struct config {
