@@ -50,6 +50,10 @@ static void no_output_is_an_input(void) {
       {"eval --model model --batches 1 --soft-targets text.txt", "holds no soft targets"}, /* the recipe's data */
       {"eval --model model --batches 1 --soft-targets model/model.safetensors", "which is read"},
       {"apply own.yaml --output own.yaml", "which is read"},
+      {"apply own.yaml --input short.txt --output -", "--output -: it does not go to standard output; give the name of a file"},
+      {"stream --model model short.txt --csv -", "--csv -: it does not go to standard output"},
+      {"train own.yaml --out -", "--out -: it does not go to standard output; give the name of a directory"},
+      {"convert model --out -", "--out -: it does not go to standard output"},
       {"apply model/recipe.json --input i.safetensors --output model/model.safetensors", "model/recipe.json belongs to"},
       {"apply own.yaml --input i.safetensors --params-out y.safetensors --output y.safetensors", "both name"},
       {"graft --base model --mixer synaptic --output model/recipe.json", "which is read"},

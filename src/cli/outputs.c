@@ -88,9 +88,19 @@ static mn_status spare_all(const mn_cli *cli, const mn_cli_value *v) {
   return MN_OK;
 }
 
+/* Elsewhere "-" is standard output. What is written here is written whole and put in place, so nothing goes there, nor to a file of that name
+ * that nobody asked for. */
+static mn_status refuse_stdout(const mn_cli_value *v) {
+  const bool written = (v->option->flags & (MN_OPTION_OUTPUT | MN_OPTION_APPENDS)) || !strcmp(v->option->name, "out");
+  if (!written || strcmp(v->text, "-") != 0) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG, "--%s -: it does not go to standard output; give the name of a %s ('./-' for one that is called so)",
+                 v->option->name, v->option->metavar && !strcmp(v->option->metavar, "DIR") ? "directory" : "file");
+}
+
 mn_status mn_cli_try_outputs(const mn_cli *cli) {
   for (int i = 0; i < cli->n_values; i++) {
     const mn_cli_value *v = &cli->values[i];
+    MN_TRY(refuse_stdout(v));
     if (v->option->flags & MN_OPTION_APPENDS) MN_TRY(spare_all(cli, v));
     if (!is_output(v)) continue;
     for (int j = 0; j < i; j++)
