@@ -451,6 +451,15 @@ static void test_spans_of_a_file(void) {
     mn_trainer_free(t);
     mn_recipe_free(r);
   }
+  write_tensors(
+      "spans.safetensors", 3,
+      (tensor[]){{"tokens", MN_SHAPE(N, T), NULL, tokens}, {"span", MN_SHAPE(N, 2), NULL, span}, {"length", MN_SHAPE(N, 0), NULL, length}});
+  refused(
+      text_of(
+          "data: {type: tensors, file: '%s', validation: 0}\nmodel: {type: classifier, vocab_size: 9, num_classes: 2, pooling: none, " BLOCK
+          "}\nobjective: {type: span}\ntrain: {steps: 1, batch: 4}\n",
+          test_path("spans.safetensors"), ""),
+      "takes length as i32 [B]", "[4, 0]", ""); /* a length of no numbers says nothing of spans */
 }
 
 /* A source in its own vocabulary, as long as a stream has room for. */

@@ -217,7 +217,7 @@ static mn_status check_spans(const mn_source *s, const column *c) {
   const config *o = s->config;
   const column *length = NULL;
   for (int i = 0; i < x->n_columns; i++)
-    if (!strcmp(x->columns[i].name, "length")) length = &x->columns[i];
+    if (!strcmp(x->columns[i].name, "length") && mn_shape_count(&x->columns[i].shape) == 1) length = &x->columns[i];
   if (strcmp(c->name, "span") != 0 || mn_shape_count(&c->shape) != 2) return MN_OK; /* other shapes are refused by name */
   for (int part = 0; part < 2 && c->data[part]; part++)
     for (int64_t i = 0; i < x->n[part]; i++) {
