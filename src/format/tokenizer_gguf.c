@@ -47,7 +47,7 @@ static bool is_control(const mn_gguf_bytes *text) {
       "<|flush|>",  "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>",    "<|eom_id|>", "<EOT>",
       "_<EOT>",     "[EOT]",         "[EOS]",         "<end_of_utterance>", "<turn|>",    "<｜end▁of▁sentence｜>",
       NULL};
-  return is_one_of(names, text);
+  return text->n && strchr("<[_", text->data[0]) && is_one_of(names, text);
 }
 
 static int kind_of(const gguf_reader *r, size_t i) {
