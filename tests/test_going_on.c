@@ -34,6 +34,17 @@ static void a_finished_run_takes_more_steps(void) {
   CHECK(sh(TRAIN "--out " DIR "/short --resume --set train.steps=7 --set 'train.optimizer.betas=[0.5, 0.9]' 2>&1") == 2 &&
             strstr(out, "betas") && strstr(out, "0.5") && !strstr(out, "a list"),
         "what is in a list is said: %s", out);
+  /* ... and a long one is cut between its letters, wherever the cut comes */
+  for (int i = 0; i < 2; i++) {
+    mn_text name = {0};
+    mn_text_add(&name, i ? DIR "/a" : DIR "/");
+    for (int k = 0; k < 110; k++) mn_text_add(&name, "\xc3\xbc");
+    CHECK_OK(mn_file_write(name.data, recipe, strlen(recipe)));
+    CHECK(sh(TRAIN "--out " DIR "/short --resume --set train.steps=7 --set 'data.files=[" DIR "/text.txt,%s]' 2>&1", name.data) == 2 &&
+              strstr(out, "data.files was") && strstr(out, "... now") && mn_utf8_valid(out, strlen(out)) == strlen(out),
+          "%s", out);
+    mn_text_free(&name);
+  }
 }
 
 static void a_new_run_begins_with_given_weights(void) {

@@ -280,6 +280,8 @@ static void test_what_is_refused(void) {
       {"{type: classification, label_smoothing: 1.5}", "label_smoothing", "0.999"},
       {"{type: classification, class_weights: [0, 0, 0]}", "class_weights", "no example would count"},
       {"{type: regression, delta: 2}", "delta", "huber"},
+      {"{type: contrastive, temperature: 1e-30}", "temperature", "from 1e-06"}, /* what is divided by it is infinite */
+      {"{type: distillation, teacher: a, temperature: 1e-30}", "temperature", "from 1e-06"},
       {"{type: quantile, quantiles: [0.5, 0.1]}", "quantiles", "rise"},
       {"{type: quantile, quantiles: [0, 0.5]}", "quantiles", "between"},
       {"[{type: masked_token}, {type: masked_token, fraction: 0.3}]", "masked_token", "changes the batch"},

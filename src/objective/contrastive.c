@@ -16,7 +16,7 @@ typedef struct config {
 enum { ALL, OTHER_SIDE };
 static const char *const sides[] = {"all", "other_side", NULL};
 static const mn_field fields[] = {
-    MN_FIELD_FLOAT(config, temperature, 0.05, DBL_MIN, 1e6, "that similarities are divided by"),
+    MN_FIELD_FLOAT(config, temperature, 0.05, 1e-6, 1e6, "that similarities are divided by"),
     MN_FIELD_ENUM(config, negatives, sides, ALL,
                   "what a row is told apart from: all others, or the rows that stand where its partner does"),
     MN_FIELD_STRING(config, output, "hidden", "the model's output: [B, D], or [B, T, D], which is averaged over the row's length"),

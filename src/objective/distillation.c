@@ -17,7 +17,7 @@ static const mn_field fields[] = {
     MN_FIELD_ENUM(config, from, froms, LOGITS,
                   "what the student is to match: the teacher's logits or features, or sparse targets of the source"),
     MN_FIELD_STRING(config, teacher, NULL, "directory of the trained model that teaches; it is neither trained nor saved"),
-    MN_FIELD_FLOAT(config, temperature, 1, DBL_MIN, 1e6, "logits: both are divided by it"), MN_FIELD_END};
+    MN_FIELD_FLOAT(config, temperature, 1, 1e-6, 1e6, "logits: both are divided by it"), MN_FIELD_END};
 static const mn_key_use uses[] = {{"temperature", "logits"}, {"teacher", "logits features"}, {0}};
 
 static mn_status check(const mn_value *map, const char *where, void *c) {

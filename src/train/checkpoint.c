@@ -11,6 +11,7 @@
 
 #include "base/dir.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "train/recipe.h"
@@ -210,7 +211,10 @@ static const char *shown(mn_arena *arena, const mn_value *v, char buf[MN_PLACE])
   if (!v || v->kind == MN_NULL) return "not given";
   if (v->kind != MN_LIST && v->kind != MN_MAP) return mn_value_show(v, buf);
   mn_status status = mn_value_to_json(v, 0, &t); /* "a list" would not say what changed in it */
-  const char *text = status == MN_OK ? mn_arena_format(arena, "%.200s%s", t.data, t.len > 200 ? "..." : "") : NULL;
+  const bool all = t.len <= 200;
+  const char *text = status != MN_OK ? NULL
+                     : all           ? mn_arena_strdup(arena, t.data)
+                                     : mn_arena_format(arena, "%.*s...", (int)mn_utf8_valid(t.data, 200), t.data);
   mn_text_free(&t);
   return text ? text : mn_value_show(v, buf);
 }
