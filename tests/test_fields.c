@@ -421,6 +421,11 @@ static void test_what_belongs_together(void) {
                   "}\nobjective: {type: contrastive}\ntrain: {steps: 2, batch: 8, seq_len: 16}\n",
                   test_path("text.txt"), ""),
           "objective contrastive", "by twos", "layout: twins");
+  CHECK_OK(mn_file_write(test_path("four.tsv"), "a\tb\nc\td\ne\tf\ng\th\n", 16));
+  refused(text_of("data: {type: pairs, layout: twins, files: ['%s'], target_len: 4, validation: 0.25}\nmodel: {type: encoder, " BLOCK
+                  "}\nobjective: {type: contrastive}\ntrain: {steps: 2, batch: 4}\n",
+                  test_path("four.tsv"), ""),
+          "data.validation holds out one pair", "objective contrastive", "two or more");
 }
 
 /* An answer has both ends in order, in what is there of its row, or none. */

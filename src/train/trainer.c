@@ -97,10 +97,24 @@ static mn_status say_reads(mn_trainer *t, const mn_source *source, bool first) {
 
 /* ---- stages: what each has of its own ---- */
 
+/* A single pair that is held out has none to be told apart from, which would be found at the end. */
+static mn_status check_pairs(const mn_recipe *r, const mn_source *source) {
+  const bool one = source->rows == 2 && source->def->count && source->def->count(source, MN_SPLIT_VALIDATION) == 1;
+  for (int k = 0; one && k < r->objectives.n; k++)
+    if (r->objectives.list[k].def->pairs)
+      return mn_value_fail(
+          r->objective ? r->objective : r->model,
+          "data.validation holds out one pair, and objective %s tells a pair apart from others: hold out two or more, or none "
+          "(0)",
+          r->objectives.list[k].def->name);
+  return MN_OK;
+}
+
 static mn_status check_data(const mn_trainer *t, const mn_recipe *r, mn_source *source) {
   const mn_train_config *c = &r->train;
   (void)t;
   MN_TRY(mn_source_check(source, MN_SPLIT_TRAIN, c->batch, c->seq_len));
+  MN_TRY(check_pairs(r, source));
   return c->validate_every ? mn_source_check(source, MN_SPLIT_VALIDATION, c->batch, c->seq_len) : MN_OK;
 }
 
