@@ -14,8 +14,8 @@
  * its worker threads: feed them by turns.
  * NUMBERS. NaN and infinities are refused with MN_ERR_NUMERIC, by name, in weights and session files, and are no result: a
  * model whose output is not finite fails the call.
- * LOCALE. Files, recipes, settings and messages write numbers with a point, whatever locale the program has set; while a call lasts, and so in
- * its callbacks, the same holds for numbers that its thread writes and reads.
+ * LOCALE. Files, recipes, settings and messages write numbers with a point, whatever locale the program has set; while a call lasts, and
+ * so in its callbacks, the same holds for numbers that its thread writes and reads.
  * TOKENS are int32_t ids in [0, mn_lm_vocab_size). All texts are UTF-8; paths are bytes as the system takes them. */
 #ifndef MNEME_H
 #define MNEME_H

@@ -1,5 +1,5 @@
-/* file.c - files that are there: read as wholes with a limit, looked at, told apart, hashed. Writing is file_write.c's, names of files and directories
- * are path.c's. */
+/* file.c - files that are there: read as wholes with a limit, looked at, told apart, hashed. Writing is file_write.c's, names of files and
+ * directories are path.c's. */
 #define _GNU_SOURCE
 #include "base/file_internal.h"
 

@@ -58,8 +58,8 @@ static mn_status add_silent(mn_speech *s, int64_t id) { /* others are no tokens 
   return MN_OK;
 }
 
-/* What is said of draws is for who asks for them; but for tokens that are not to be drawn at all. What changes what is drawn otherwise is not done,
- * and told. */
+/* What is said of draws is for who asks for them; but for tokens that are not to be drawn at all. What changes what is drawn otherwise is
+ * not done, and told. */
 static mn_status take_draws(const mn_value *generation, const char *dir, mn_speech *s) {
   static const char *const others[] = {"begin_suppress_tokens", "bad_words_ids",  "sequence_bias",
                                        "no_repeat_ngram_size",  "min_new_tokens", "min_length"};

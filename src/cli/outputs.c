@@ -88,8 +88,8 @@ static mn_status spare_all(const mn_cli *cli, const mn_cli_value *v) {
   return MN_OK;
 }
 
-/* Elsewhere "-" is standard output. What is written here is written whole and put in place, so nothing goes there, nor to a file of that name
- * that nobody asked for. */
+/* Elsewhere "-" is standard output. What is written here is written whole and put in place, so nothing goes there, nor to a file of
+ * that name that nobody asked for. */
 static mn_status refuse_stdout(const mn_cli_value *v) {
   const bool written = (v->option->flags & (MN_OPTION_OUTPUT | MN_OPTION_APPENDS)) || !strcmp(v->option->name, "out");
   if (!written || strcmp(v->text, "-") != 0) return MN_OK;

@@ -1,9 +1,9 @@
 /* scan_grad.c - the gradient of a loop over time.
  *
- * The gradient of a scan is a scan that runs the other way. Step t needs the carry with which the forward step t was entered. A scan that is short, or
- * whose carries find room (graph.h: keep_bytes), keeps all of them. Another keeps the carry at the start of every segment of s ~ sqrt(length)
- * steps; the reverse loop over segments first runs the segment forward again, keeping its carries, then backward. So memory grows with
- * sqrt(length), arithmetic by one forward pass, and the graph not at all. */
+ * The gradient of a scan is a scan that runs the other way. Step t needs the carry with which the forward step t was entered. A scan that
+ * is short, or whose carries find room (graph.h: keep_bytes), keeps all of them. Another keeps the carry at the start of every segment of
+ * s ~ sqrt(length) steps; the reverse loop over segments first runs the segment forward again, keeping its carries, then backward. So
+ * memory grows with sqrt(length), arithmetic by one forward pass, and the graph not at all. */
 #include "graph/compose.h"
 #include "graph/loops_alike.h"
 #include "graph/ops.h"

@@ -1,7 +1,7 @@
 /* series.c - numbers over time from a CSV file: windows of the past, and the numbers that follow them. The standard splits of the
  * ETT data (Zhou et al. 2021, arXiv:2012.07436; 12, 4 and 4 months of 30 days) or fractions; every column is scaled by mean and
- * deviation of its training rows, before it is rounded to f32: what matters of a column may be small beside its mean. A window of validation or test begins `input` rows before its part, so that every number of the part
- * is forecast. */
+ * deviation of its training rows, before it is rounded to f32: what matters of a column may be small beside its mean. A window of
+ * validation or test begins `input` rows before its part, so that every number of the part is forecast. */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -143,8 +143,8 @@ static mn_status place_splits(const config *o, series *x) {
   return MN_OK;
 }
 
-/* About the column's first value, so that a constant one has no deviation and a small one is not lost beside its mean. What only the last digits
- * of its numbers do is how they were computed: such a column is constant. */
+/* About the column's first value, so that a constant one has no deviation and a small one is not lost beside its mean. What only the
+ * last digits of its numbers do is how they were computed: such a column is constant. */
 static void measure(series *x, int c) {
   const int64_t n = x->end[0];
   const double first = x->raw[c];
