@@ -6,6 +6,9 @@
 #include "format/safetensors.h"
 #include "format/template.h"
 #include "format/wav.h"
+#include "model/params.h"
+#include "model_fixture.h"
+#include "run/session.h"
 #include "scratch.h"
 #include "test.h"
 #include "wav_file.h"
@@ -168,7 +171,45 @@ static void long_passes_of_templates_are_left(void) {
   }
 }
 
+/* ---- segments ---- */
+enum { LAYERS = 12, SEGMENT = 8 };
+
+static const int32_t words[SEGMENT] = {3, 1, 4, 1, 5, 9, 2, 6};
+
+static mn_status feed(const void *ctx) {
+  mn_session *const *s = ctx;
+  const float *logits;
+  CHECK_OK(mn_session_reset(*s));
+  return mn_session_feed(*s, words, SEGMENT, &logits);
+}
+
+/* Streams that nobody goes on with are left in the midst of a segment, and a reset makes them as new; others before their first change. */
+static void segments_of_passing_streams_are_left(void) {
+  fixture f;
+  if (!fixture_open(&f, 3, "{vocab_size: 16, d_model: 16, layers: %d, block: {mixer: {type: attention, heads: 2}}}", LAYERS)) return;
+  float first[16];
+  int all[2];
+  for (int passing = 0; passing < 2; passing++) {
+    mn_session *s = NULL;
+    const float *logits;
+    CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.batch = 1, .prefill = SEGMENT, .passing = passing}, &s));
+    if (!s) break;
+    CHECK_OK(feed(&s)); /* compiled */
+    heard(passing ? "a passing segment" : "a segment", passing ? 2 * LAYERS : 1, feed, &s);
+    looks = 0;
+    CHECK_OK(mn_session_reset(s));
+    CHECK_OK(mn_session_feed(s, words, SEGMENT, &logits));
+    all[passing] = looks;
+    if (!passing) memcpy(first, logits, sizeof first);
+    CHECK(memcmp(first, logits, sizeof first) == 0, "passing %d: others than before", passing);
+    mn_session_free(s);
+  }
+  CHECK(all[0] * 2 < all[1], "%d looks in a segment, %d in a passing one", all[0], all[1]);
+  fixture_close(&f);
+}
+
 int main(void) {
+  RUN(segments_of_passing_streams_are_left);
   RUN(long_json_is_left);
   RUN(files_of_many_tensors_are_left);
   RUN(long_sounds_are_left);

@@ -216,10 +216,11 @@ static mn_status set_up(generation *g, int64_t n) {
     return mn_fail(MN_ERR_CONFIG, "--beams looks for whole answers, and this tokenizer has no token that ends one");
   MN_TRY(mn_cli_only(cli, !g->beams, "drawing; --beams draws nothing", "temperature top-k top-p min-p repetition-penalty seed ignore-eos"));
   MN_TRY(mn_cli_only(cli, !g->beams, "drawing: of beams only the text is kept", "session-in session-out"));
-  mn_session_config config = {.batch = g->beams, .prefill = 256, .compute = compute, .forget = mn_cli_given(cli, "forget")};
+  const char *to = mn_cli_get(g->cli, "session-out");
+  mn_session_config config = {.batch = g->beams, .prefill = 256, .compute = compute, .forget = mn_cli_given(cli, "forget"), .passing = !to};
   MN_TRY(mn_session_new(g->bundle.model, g->bundle.params, &config, &g->session));
-  const char *to = mn_cli_get(g->cli, "session-out"); /* again, now that its size is known */
-  if (to) MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(g->session)), "--session-out"));
+  if (to) /* again, now that its size is known */
+    MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(g->session)), "--session-out"));
   MN_TRY(mn_session_file_of_both(from, to, &g->kept));
   if (from) MN_TRY(mn_session_load(g->session, from));
   if (g->beams > 1) MN_TRY(mn_session_fork(g->session, &g->spare));

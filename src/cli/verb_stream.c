@@ -278,10 +278,11 @@ static mn_status set_up(stream *s) {
   if (random && cli->n_args) return mn_fail(MN_ERR_CONFIG, "--random makes the tokens: leave out %s", cli->args[0]);
   if (!random && !cli->n_args) return mn_fail(MN_ERR_CONFIG, "which text? Name a file, - for standard input, or --random N");
   MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &s->bundle));
-  mn_session_config config = {.prefill = s->segment, .compute = compute, .forget = mn_cli_given(cli, "forget")};
+  const char *to = mn_cli_get(cli, "session-out");
+  mn_session_config config = {.prefill = s->segment, .compute = compute, .forget = mn_cli_given(cli, "forget"), .passing = !to};
   MN_TRY(mn_session_new(s->bundle.model, s->bundle.params, &config, &s->session));
-  const char *to = mn_cli_get(cli, "session-out"); /* again, now that its size is known */
-  if (to) MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(s->session)), "--session-out"));
+  if (to) /* again, now that its size is known */
+    MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(s->session)), "--session-out"));
   if (s->segment > mn_session_room(s->session)) s->segment = mn_session_room(s->session);
   MN_TRY(open_report(s));
   s->source = (source){.random = random, .vocab_size = s->bundle.model->config.vocab_size, .key = mn_random_key(cli->seed, "stream")};

@@ -36,7 +36,7 @@ static mn_status open(answering *a, const mn_params *params) {
   MN_TRY(mn_batch_new(a->source, c->batch, a->source->seq_len, &a->batch));
   MN_TRY(find_fields(a));
   const int64_t rows = c->batch * c->beams;
-  mn_session_config how = {.batch = rows, .prefill = 1, .compute = c->compute};
+  mn_session_config how = {.batch = rows, .prefill = 1, .compute = c->compute, .passing = true};
   MN_TRY(mn_session_new(a->model, params, &how, &a->session));
   if (c->beams > 1) MN_TRY(mn_session_fork(a->session, &a->spare));
   const mn_source_field *f = &a->batch.field[a->source_at];

@@ -139,6 +139,7 @@ mn_status mn_eval_needles(const mn_model *model, const mn_params *params, const 
                                  .prefill = run->segment > 0 ? run->segment : 256,
                                  .compute = run->compute,
                                  .forget = run->forget,
+                                 .passing = true,
                                  .fingerprint = r.fingerprint};
   r.old_nll = mn_alloc((size_t)r.config.prefill * sizeof *r.old_nll);
   mn_status status = r.old_nll ? mn_model_fingerprint(model, params, r.fingerprint) : MN_ERR_MEMORY;

@@ -21,7 +21,7 @@ mn_status mn_generator_new(const mn_model *model, const mn_params *params, const
   mn_generator *g = mn_calloc(1, sizeof *g);
   if (!g) return MN_ERR_MEMORY;
   g->tok = tok;
-  mn_session_config config = {.batch = 1, .prefill = prefill, .compute = compute, .forget = forget};
+  mn_session_config config = {.batch = 1, .prefill = prefill, .compute = compute, .forget = forget, .passing = true};
   mn_status status = mn_encoder_new(tok, &g->enc);
   if (status == MN_OK) status = mn_session_new(model, params, &config, &g->session);
   if (status != MN_OK) mn_generator_free(g);

@@ -329,8 +329,11 @@ mn_status mn_eval_verbatim(const mn_model *model, const mn_params *params, const
         "or on the task recurring",
         MN_RECURRING_VOCAB - 1, (long long)model->config.vocab_size);
   session_reader r = {.batch = run->batch > 0 ? run->batch : BATCH};
-  const mn_session_config how = {
-      .batch = r.batch, .prefill = run->prefill > 0 ? run->prefill : PREFILL, .compute = run->compute, .forget = run->forget};
+  const mn_session_config how = {.batch = r.batch,
+                                 .prefill = run->prefill > 0 ? run->prefill : PREFILL,
+                                 .compute = run->compute,
+                                 .forget = run->forget,
+                                 .passing = true};
   MN_TRY(mn_session_new(model, params, &how, &r.session));
   const mn_verbatim_reader reader = {&r, r.batch, read_session};
   mn_status status = evaluate(&reader, prepare_session, tok, config, run, out);

@@ -58,7 +58,7 @@ typedef struct mn_program_config {
   mn_activation_policy activations;
   unsigned passes_off; /* mask of mn_pass */
   bool fresh;          /* carried: every run begins with the first values, whatever the states hold, so that gradients reach those */
-  bool put_back;       /* carried: the caller has a copy of the states and puts it back when a run was left (mn_parts_move) */
+  bool put_back;       /* carried: when a run was left, the caller puts a copy of the states back (mn_parts_move), or reads them no more */
   bool settled;        /* the parameters' values stay as they are: what depends on them alone is computed once (prologue.h) */
 } mn_program_config;
 

@@ -42,7 +42,7 @@ static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *pa
   return MN_OK;
 }
 
-mn_status mn_session_program_new(const mn_model *model, const mn_params *params, mn_dtype compute, bool forget, mn_program **out) {
+static mn_status program_new(const mn_model *model, const mn_params *params, const mn_session_config *how, mn_program **out) {
   *out = NULL;
   MN_TRY(mn_model_check_stream(model));
   void *ctx;
@@ -50,12 +50,20 @@ mn_status mn_session_program_new(const mn_model *model, const mn_params *params,
   const mn_program_config c = {
       .backend = params->backend,
       .params = params,
-      .build = {.param = params->dtype, .compute = compute == MN_BF16 ? MN_BF16 : params->dtype, .carried = true, .forget = forget},
+      .build = {.param = params->dtype,
+                .compute = how->compute == MN_BF16 ? MN_BF16 : params->dtype,
+                .carried = true,
+                .forget = how->forget},
       .builder = build,
       .ctx = ctx,
+      .put_back = how->passing,
       .settled = true,
   };
   return mn_program_new(&c, out);
+}
+
+mn_status mn_session_program_new(const mn_model *model, const mn_params *params, mn_dtype compute, bool forget, mn_program **out) {
+  return program_new(model, params, &(mn_session_config){.compute = compute, .forget = forget}, out);
 }
 
 mn_program *mn_session_program(const mn_session *s) { return s->program; }
@@ -66,7 +74,7 @@ static mn_status open_session(mn_session *s) {
   s->arena = mn_arena_new();
   if (!s->arena) return MN_ERR_MEMORY;
   if (c->program) s->program = mn_program_share(c->program);
-  else MN_TRY(mn_session_program_new(s->model, s->params, c->compute, c->forget, &s->program));
+  else MN_TRY(program_new(s->model, s->params, c, &s->program));
   s->config.program = s->program;
   MN_TRY(mn_program_limit(s->program, &s->limit));
   if (!c->forget && c->prefill > s->limit.tokens) s->config.prefill = s->limit.tokens; /* no segment is longer */

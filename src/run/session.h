@@ -13,10 +13,12 @@
 typedef struct mn_session mn_session;
 
 typedef struct mn_session_config {
-  int64_t batch;           /* streams; 0: 1                                                  */
-  int64_t prefill;         /* longest segment computed at once; 0: 256                       */
-  mn_dtype compute;        /* MN_F32, or MN_BF16; MN_F64 where the parameters are            */
-  bool forget;             /* a stream may outgrow its cache: the oldest tokens are forgotten; else that is refused */
+  int64_t batch;    /* streams; 0: 1                                                  */
+  int64_t prefill;  /* longest segment computed at once; 0: 256                       */
+  mn_dtype compute; /* MN_F32, or MN_BF16; MN_F64 where the parameters are            */
+  bool forget;      /* a stream may outgrow its cache: the oldest tokens are forgotten; else that is refused */
+  bool passing;     /* nobody reads streams of which a run was left (MN_ERR_CANCELLED): it is left in its midst, and a reset comes next, or
+                              the end; else only before its first change. Not with `program` */
   const char *fingerprint; /* of the model, as mn_model_fingerprint gives it; NULL: worked out when a file needs it */
   mn_program *program;     /* of the same model and parameters, shared; it says compute and forget. NULL: one of its own */
 } mn_session_config;
