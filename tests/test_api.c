@@ -89,7 +89,9 @@ static bool with_a_comma(void) {
     CHECK(getcwd(made, sizeof made - sizeof DIR - 1) != NULL, "no directory");
     strcat(made, "/" DIR);
     if (sh("localedef -i de_DE -f UTF-8 " DIR "/de_DE.UTF-8 >/dev/null 2>&1") != 0 || setenv("LOCPATH", made, 1) != 0) return false;
-    if (!setlocale(LC_ALL, "de_DE.UTF-8")) return false;
+    const bool set = setlocale(LC_ALL, "de_DE.UTF-8") != NULL;
+    unsetenv("LOCPATH"); /* it is loaded; glibc's newlocale leaks a list of such paths at each call */
+    if (!set) return false;
   }
   snprintf(number, sizeof number, "%.1f", 1.5);
   return !strcmp(number, "1,5");
@@ -126,7 +128,6 @@ static void a_locale_with_a_comma_changes_nothing(void) {
   train_and_open(DIR "/comma", &comma);
   snprintf(number, sizeof number, "%.1f", 1.5);
   setlocale(LC_ALL, "C");
-  unsetenv("LOCPATH");
   CHECK(!strcmp(number, "1,5"), "the program's own locale was changed: %s", number);
   CHECK(point == comma, "%.9g and %.9g", point, comma);
   CHECK(sh("cmp -s " DIR "/point/config.json " DIR "/comma/config.json") == 0, "the settings that were written differ");
