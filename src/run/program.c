@@ -60,13 +60,14 @@ size_t mn_program_room_bytes(const mn_program *p) { return p->room ? mn_plan_roo
 
 /* ---- building a form ---- */
 typedef struct built {
+  const mn_form *form;
   mn_graph *g;
   mn_scope *s;
   mn_parts parts;
 } built;
 
 static mn_status build(const mn_program *p, const mn_form *form, built *b) {
-  *b = (built){.g = mn_graph_new()};
+  *b = (built){.form = form, .g = mn_graph_new()};
   if (!b->g) return MN_ERR_MEMORY;
   b->parts.g = b->g;
   mn_build how = p->config.build;
@@ -413,7 +414,8 @@ static mn_status list_assigns(const mn_program *p, const built *b, int n, const 
   q->n_assigns = all;
   q->variables = variables;
   q->values = values;
-  q->n_put_back = parts->n_moved + (p->config.put_back ? n : 0);
+  const bool put_back = p->config.put_back && b->form->length > 1; /* a token is soon over, and looking at the flag costs */
+  q->n_put_back = parts->n_moved + (put_back ? n : 0);
   return MN_OK;
 }
 
