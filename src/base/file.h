@@ -79,7 +79,7 @@ char *mn_path_join(const char *dir, const char *name); /* `name` itself when it 
 char *mn_path_dir(const char *path);                   /* "." when there is no slash */
 /* From the root, without links, `.` and `..`, as far as it is there; of the rest, that is not there yet, the names say where it would be. */
 char *mn_path_real(const char *path);
-const char *mn_path_base(const char *path);            /* after the last slash, inside `path` */
+const char *mn_path_base(const char *path); /* after the last slash, inside `path` */
 
 /* ---- content hash: XXH3, 128 bits, as 32 hexadecimal digits. Finds changed files; it is no defence against forgery. */
 enum { MN_HASH_HEX = 33 };
