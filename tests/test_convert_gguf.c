@@ -107,6 +107,17 @@ static void change_number(const char *key, const int32_t *x, size_t n, const cha
   mn_gguf_close(g);
 }
 
+/* The tensors of g and what the writer has already, as d.gguf; ends both. */
+static void save_with_tensors(mn_gguf_writer *w, mn_gguf *g) {
+  for (int k = 0; g && k < mn_gguf_count(g); k++) {
+    const mn_gguf_tensor *t = mn_gguf_at(g, k);
+    CHECK_OK(mn_gguf_writer_add(w, t->name, t->type->type, &t->shape, t->data));
+  }
+  CHECK_OK(mn_gguf_writer_save(w, "d.gguf"));
+  mn_gguf_writer_free(w);
+  mn_gguf_close(g);
+}
+
 /* c.gguf with more settings of an architecture, "llama.", as d.gguf. */
 typedef struct setting {
   const char *key;
@@ -131,13 +142,7 @@ static void add_settings_of(const char *architecture, const setting *list, int n
     else if (list[i].kind == COUNT) CHECK_OK(mn_gguf_writer_u32(w, keys[i], (uint32_t)list[i].x));
     else if (list[i].kind == TRUTH) CHECK_OK(mn_gguf_writer_bool(w, keys[i], list[i].x != 0));
     else CHECK_OK(mn_gguf_writer_string(w, keys[i], list[i].word));
-  for (int k = 0; g && k < mn_gguf_count(g); k++) {
-    const mn_gguf_tensor *t = mn_gguf_at(g, k);
-    CHECK_OK(mn_gguf_writer_add(w, t->name, t->type->type, &t->shape, t->data));
-  }
-  CHECK_OK(mn_gguf_writer_save(w, "d.gguf"));
-  mn_gguf_writer_free(w);
-  mn_gguf_close(g);
+  save_with_tensors(w, g);
 }
 
 static void add_settings(const setting *list, int n) { add_settings_of("llama.", list, n); }
@@ -257,13 +262,7 @@ static void leave_out(const char *key) {
   CHECK(g && mn_gguf_meta_find(g, key), "%s is there", key);
   for (int k = 0; g && k < mn_gguf_meta_count(g); k++)
     if (strcmp(mn_gguf_meta_at(g, k)->key, key) != 0) CHECK_OK(mn_gguf_writer_copy(w, mn_gguf_meta_at(g, k)));
-  for (int k = 0; g && k < mn_gguf_count(g); k++) {
-    const mn_gguf_tensor *t = mn_gguf_at(g, k);
-    CHECK_OK(mn_gguf_writer_add(w, t->name, t->type->type, &t->shape, t->data));
-  }
-  CHECK_OK(mn_gguf_writer_save(w, "d.gguf"));
-  mn_gguf_writer_free(w);
-  mn_gguf_close(g);
+  save_with_tensors(w, g);
 }
 
 /* How experts are chosen is a number there, of which one kind is done; a factor that is left out, or 0, is none; nor are layers that come first without
