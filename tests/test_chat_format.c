@@ -21,7 +21,7 @@ typedef struct fixture {
 } fixture;
 
 static bool set_up(fixture *f, const char *template, mn_checkpoint_form form) {
-  *f = (fixture){.arena = mn_arena_new(), .bundle = {.form = form, .speech = {.bos = BEGIN}}};
+  *f = (fixture){.arena = mn_arena_new(), .bundle = {.form = form, .speech = {.bos = BEGIN, .n_eos = 1, .eos = {EOS}}}};
   CHECK_OK(mn_tokenizer_bytes(special, 5, &f->bundle.tokenizer));
   if (f->bundle.tokenizer) CHECK_OK(mn_chat_format_from(&f->bundle, "chat", template, strlen(template), &f->form));
   return f->form != NULL;

@@ -106,6 +106,7 @@ mn_status mn_bundle_open(const char *path, const char *backend, int threads, mn_
   if (status == MN_OK && out->form == MN_FORM_GGUF) status = open_gguf_texts(path, out);
   if (status == MN_OK && out->form == MN_FORM_HF) status = mn_speech_read_hf(path, out->tokenizer, &out->speech);
   if (status == MN_OK && out->form != MN_FORM_MNEME) say_strangers(path, out);
+  if (status == MN_OK && out->tokenizer && !out->speech.n_eos) mn_speech_add_eos(&out->speech, mn_tokenizer_eos(out->tokenizer));
   if (status == MN_OK && out->tokenizer) mn_tokenizer_silence(out->tokenizer, out->speech.silent, out->speech.n_silent);
   if (status == MN_OK && out->form == MN_FORM_HF) status = mn_sentences_read_hf(path, &out->sentences);
   if (status == MN_OK) status = mn_sentences_check_case(out->tokenizer, &out->sentences);
@@ -149,7 +150,7 @@ mn_status mn_bundle_encode(const mn_bundle *b, const char *text, size_t n, bool 
 bool mn_bundle_ends(const mn_bundle *b, int32_t token) {
   for (int i = 0; i < b->speech.n_eos; i++)
     if (b->speech.eos[i] == token) return true;
-  return !b->speech.n_eos && b->tokenizer && token >= 0 && token == mn_tokenizer_eos(b->tokenizer);
+  return false;
 }
 
 static void set_int(const mn_field *f, char *config, int64_t n) {

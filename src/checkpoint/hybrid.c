@@ -91,22 +91,21 @@ mn_status mn_hybrid_numbers(mn_settings *s, const char *key, int n, const double
 
 mn_status mn_hybrid_mamba(mn_settings *s, int64_t d_model, double eps, mn_keys *mixer) {
   mn_hybrid_state m = {.norm_eps = eps};
-  int64_t heads, head_dim = 0, expand, inner;
+  int64_t heads, expand;
   MN_TRY(mn_setting_int(s, "mamba_n_heads", "ssm.time_step_rank", MN_NEEDED, &heads));
   MN_TRY(mn_setting_int(s, "mamba_d_state", "ssm.state_size", MN_NEEDED, &m.state));
   MN_TRY(mn_setting_int(s, "mamba_n_groups", "ssm.group_count", 1, &m.groups));
   MN_TRY(mn_setting_int(s, "mamba_d_conv", "ssm.conv_kernel", 4, &m.conv));
   MN_TRY(mn_setting_int(s, "mamba_expand", NULL, 2, &expand));
-  MN_TRY(mn_setting_int(s, "mamba_d_ssm", "ssm.inner_size", expand * d_model, &inner));
+  MN_TRY(mn_setting_int(s, "mamba_d_ssm", "ssm.inner_size", expand * d_model, &m.inner));
   const mn_value *width = mn_setting(s, "mamba_d_head", NULL);
-  if (width && width->kind != MN_TEXT) MN_TRY(mn_setting_int(s, "mamba_d_head", NULL, 0, &head_dim));
-  if (!head_dim && heads) head_dim = inner / heads;
-  if (!heads || heads * head_dim != inner || inner < 1)
+  if (width && width->kind != MN_TEXT) MN_TRY(mn_setting_int(s, "mamba_d_head", NULL, 0, &m.head_dim));
+  if (!m.head_dim && heads) m.head_dim = m.inner / heads;
+  if (!heads || heads * m.head_dim != m.inner || m.inner < 1)
     return mn_setting_refuse(s, "mamba_n_heads", "ssm.time_step_rank", "and the width of a head do not make the inner width, %lld",
-                             (long long)inner);
+                             (long long)m.inner);
   MN_TRY(mn_setting_bool(s, "mamba_proj_bias", NULL, false, &m.bias));
   MN_TRY(mn_setting_bool(s, "mamba_conv_bias", NULL, true, &m.conv_bias));
-  m.inner = inner, m.head_dim = head_dim;
   return mn_hybrid_state_keys(s, &m, mixer);
 }
 

@@ -32,9 +32,9 @@ mn_status mn_say_dense_layers(const mn_value *recipe, mn_keys *k);
 /* Which layers have attention with a window, [layers] in the arena; *any: some have. */
 mn_status mn_say_local(const mn_value *recipe, mn_arena *arena, const bool **local, bool *any);
 mn_status mn_say_local_words(const mn_value *recipe, mn_keys *k); /* the same as layer_types */
-/* Rotary positions: theta, width, stretching; divisors are a table in GGUF (mn_rope_divisors), and llama3 or longrope in config.json. */
 /* config.json's map of positions that are not stretched: rope_type, rope_theta and which part of a head is rotated. */
 void mn_say_rope_map(const mn_value *attention, mn_keys *map);
+/* Rotary positions: theta, width, stretching; divisors are a table in GGUF (mn_rope_divisors), and llama3 or longrope in config.json. */
 mn_status mn_say_rope(const mn_value *recipe, mn_checkpoint_form to, mn_keys *k);
 
 #endif

@@ -10,8 +10,8 @@ typedef struct mn_transformer {
   bool tied, partial; /* partial: this architecture may rotate a part of each head, as partial_rotary_factor says */
 } mn_transformer;
 
-/* The vocabulary, the width and the number of layers; width, layers: their names in config.json. GGUF need not say how many tokens there are:
- * the embedding does. */
+/* The vocabulary, the width and the number of layers; width, layers: their names in config.json. GGUF need not say how many tokens there
+ * are: the embedding does. */
 mn_status mn_transformer_size(mn_settings *s, const char *width, const char *layers, mn_transformer *out);
 /* tied: the default of tie_word_embeddings; GGUF: there is no output.weight. */
 mn_status mn_transformer_tied(mn_settings *s, bool tied, mn_transformer *out);

@@ -37,7 +37,6 @@
 #define MN_CLI_H
 
 #include <jansson.h>
-#include <signal.h>
 #include <stdatomic.h>
 
 #include "base/precision.h"

@@ -138,13 +138,8 @@ static mn_status search(generation *g, int64_t n) {
   const mn_tokenizer *tok = g->bundle.tokenizer;
   const int64_t K = g->beams, length = (int64_t)g->prompt.len;
   const mn_speech *speech = &g->bundle.speech;
-  const int32_t usual = mn_tokenizer_eos(tok);
-  const mn_beam_config how = {.beams = K,
-                              .max_tokens = n,
-                              .length_penalty = 0.6,
-                              .ends = speech->n_eos ? speech->eos : &usual,
-                              .n_ends = speech->n_eos ? speech->n_eos : usual >= 0,
-                              .tokens = tok};
+  const mn_beam_config how = {
+      .beams = K, .max_tokens = n, .length_penalty = 0.6, .ends = speech->eos, .n_ends = speech->n_eos, .tokens = tok};
   mn_beam_answer answer = {0};
   const float *logits;
   int32_t *rows = mn_alloc((size_t)(K * length) * sizeof *rows);
@@ -212,7 +207,7 @@ static mn_status set_up(generation *g, int64_t n) {
   MN_TRY(read_prompt(g));
   MN_TRY(read_source(g));
   MN_TRY(mn_cli_int(cli, "beams", 0, 256, &g->beams));
-  if (g->beams && !g->bundle.speech.n_eos && mn_tokenizer_eos(g->bundle.tokenizer) < 0)
+  if (g->beams && !g->bundle.speech.n_eos)
     return mn_fail(MN_ERR_CONFIG, "--beams looks for whole answers, and this tokenizer has no token that ends one");
   MN_TRY(mn_cli_only(cli, !g->beams, "drawing; --beams draws nothing", "temperature top-k top-p min-p repetition-penalty seed ignore-eos"));
   MN_TRY(mn_cli_only(cli, !g->beams, "drawing: of beams only the text is kept", "session-in session-out"));

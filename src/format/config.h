@@ -51,7 +51,8 @@ typedef struct mn_field {
   size_t offset, size;                     /* of the member */
   bool required;                           /* has no default: the key must be there */
   int64_t int_default, int_min, int_max;   /* INT, INTS; BOOL and ENUM (an index): the default */
-  double real_default, real_min, real_max; /* FLOAT, FLOATS. A minimum of DBL_MIN means above 0. */
+  double real_default, real_min, real_max; /* FLOAT, FLOATS. A minimum of DBL_MIN means above 0; with a maximum of DBL_MAX no
+                                              model computes with it, and it may be less than 32 bits hold. */
   const char *text_default;                /* STRING; may be NULL: not given */
   const char *const *names;                /* ENUM, closed by NULL */
   const char *help;                        /* one line: meaning and unit */

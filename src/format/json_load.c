@@ -1,5 +1,5 @@
-/* json_load.c - see json_load.h. jansson asks for the text piece by piece, and between two of them, now and then, the stop flag is looked at: a
- * short text is read whole. */
+/* json_load.c - see json_load.h. jansson asks for the text piece by piece, and now and then, between two of them, the stop flag is looked
+ * at: a short text is read whole. */
 #include "format/json_load.h"
 
 #include <string.h>

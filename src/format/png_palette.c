@@ -1,5 +1,5 @@
-/* png_palette.c - see png.h. The library that decodes pictures reads colours beyond the palette as black; so the numbers of colours are looked
- * at here, row by row, as the file holds them. */
+/* png_palette.c - see png.h. The library that decodes pictures reads colours beyond the palette as black; so the numbers of colours are
+ * looked at here, row by row, as the file holds them. */
 #define ZLIB_CONST
 #include "format/png.h"
 

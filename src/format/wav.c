@@ -63,15 +63,8 @@ static double sample(const layout *f, const uint8_t *p) {
 }
 
 /* ---- a stream of bytes ---- */
-enum {
-  RIFF,
-  HEAD,
-  FORMAT,
-  SOUND,
-  OTHER,
-  TAG,
-  TAG_REST
-}; /* what the next bytes are: the file's head, a chunk's, its content, tags behind all */
+/* What the next bytes are: the file's head, a chunk's, its content, a tag behind all. */
+enum { RIFF, HEAD, FORMAT, SOUND, OTHER, TAG, TAG_REST };
 enum { FORMAT_READ = 40 };
 struct mn_wav_stream {
   const char *name;

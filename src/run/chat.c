@@ -248,10 +248,9 @@ static mn_status open_form(mn_chat_format *f, const char *name, const char *text
   if (!f->arena) return MN_ERR_MEMORY;
   MN_TRY(mn_template_parse(name, text, n, &f->template));
   MN_TRY(mn_chat_words_of(b->tokenizer, f->arena, &f->words));
-  const int32_t eos = b->speech.n_eos ? b->speech.eos[0] : mn_tokenizer_eos(b->tokenizer);
+  const int32_t eos = b->speech.n_eos ? b->speech.eos[0] : -1;
   f->bos = token_text(f, b->speech.bos), f->eos = b->speech.eos_token ? b->speech.eos_token : token_text(f, eos);
   for (int i = 0; i < b->speech.n_eos; i++) f->ends[f->n_ends++] = b->speech.eos[i];
-  if (!f->n_ends && eos >= 0) f->ends[f->n_ends++] = eos;
   MN_TRY(find_plain(f));
   mn_arena *arena = mn_arena_new();
   if (!arena) return MN_ERR_MEMORY;

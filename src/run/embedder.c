@@ -87,16 +87,19 @@ static mn_status pool(mn_pooling how, const float *h, int64_t n, int64_t D, floa
   return MN_OK;
 }
 
-/* Texts order[0..rows), in a batch of B rows of T places. */
-static mn_status run(mn_embedder *e, int64_t B, int64_t T, int64_t rows, const int64_t *order, const int32_t *const *tokens,
-                     const int64_t *length, float *out) {
+typedef struct place { /* of a text in the order in which they are read */
+  int64_t length, text;
+} place;
+
+/* The texts of places[0..rows), in a batch of B rows of T places. */
+static mn_status run(mn_embedder *e, int64_t B, int64_t T, int64_t rows, const place *places, const int32_t *const *tokens, float *out) {
   mn_routine *r;
   int32_t *ids = mn_calloc((size_t)(B * T), sizeof *ids), counts[MOST_ROWS];
   float *h = mn_alloc((size_t)(T * e->width) * sizeof *h);
   mn_status status = ids && h ? MN_OK : MN_ERR_MEMORY;
   for (int64_t b = 0; b < B && status == MN_OK; b++) {
-    counts[b] = b < rows ? (int32_t)length[order[b]] : 1;
-    if (b < rows) memcpy(ids + b * T, tokens[order[b]], (size_t)counts[b] * sizeof *ids);
+    counts[b] = b < rows ? (int32_t)places[b].length : 1;
+    if (b < rows) memcpy(ids + b * T, tokens[places[b].text], (size_t)counts[b] * sizeof *ids);
   }
   if (status == MN_OK) status = mn_program_enter(e->program, &(mn_form){.batch = B, .length = T}, &r);
   if (status == MN_OK) {
@@ -105,7 +108,7 @@ static mn_status run(mn_embedder *e, int64_t B, int64_t T, int64_t rows, const i
     if (status == MN_OK) status = mn_routine_run(r, NULL);
     for (int64_t b = 0; b < rows && status == MN_OK; b++) {
       status = mn_routine_get(r, 0, b * T * e->width, T * e->width, h);
-      if (status == MN_OK) status = pool(e->pooling, h, counts[b], e->width, out + order[b] * e->width);
+      if (status == MN_OK) status = pool(e->pooling, h, counts[b], e->width, out + places[b].text * e->width);
     }
     mn_program_leave(e->program);
   }
@@ -125,10 +128,6 @@ static mn_status check_text(const mn_embedder *e, int64_t i, const int32_t *toke
   return MN_OK;
 }
 
-typedef struct place {
-  int64_t length, text;
-} place;
-
 static int longest_first(const void *a, const void *b) {
   const place *x = a, *y = b;
   if (x->length != y->length) return x->length < y->length ? 1 : -1;
@@ -137,22 +136,19 @@ static int longest_first(const void *a, const void *b) {
 
 mn_status mn_embedder_texts(mn_embedder *e, int64_t n, const int32_t *const *tokens, const int64_t *length, float *out) {
   place *places = mn_alloc((size_t)(n + 1) * sizeof *places);
-  int64_t *order = mn_alloc((size_t)(n + 1) * sizeof *order);
-  mn_status status = places && order ? MN_OK : MN_ERR_MEMORY;
+  mn_status status = places ? MN_OK : MN_ERR_MEMORY;
   for (int64_t i = 0; i < n && status == MN_OK; i++) status = check_text(e, i, tokens[i], length[i]);
   for (int64_t i = 0; i < n && status == MN_OK; i++) places[i] = (place){length[i], i};
   if (status == MN_OK) qsort(places, (size_t)n, sizeof *places, longest_first);
-  for (int64_t i = 0; i < n && status == MN_OK; i++) order[i] = places[i].text;
   for (int64_t at = 0; at < n && status == MN_OK;) {
-    const int64_t T = mn_ladder_cover(length[order[at]], e->most);
+    const int64_t T = mn_ladder_cover(places[at].length, e->most);
     int64_t rows = 1, B = 1;
-    while (rows < MOST_ROWS && at + rows < n && (rows + 1) * T <= MOST_PLACES && length[order[at + rows]] * 2 > T) rows++;
+    while (rows < MOST_ROWS && at + rows < n && (rows + 1) * T <= MOST_PLACES && places[at + rows].length * 2 > T) rows++;
     while (B < rows) B *= 2;
-    status = run(e, B, T, rows, order + at, tokens, length, out);
+    status = run(e, B, T, rows, places + at, tokens, out);
     at += rows;
     if (status == MN_OK && at < n) status = mn_stop_check("reading texts");
   }
   free(places);
-  free(order);
   return status;
 }

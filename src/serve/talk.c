@@ -308,10 +308,8 @@ static bool want_ends(mn_talk *t, mn_refusal *why) {
   const mn_bundle *bundle = t->server->config.bundle;
   const bool chat = t->ask.kind == MN_ASK_CHAT;
   if (t->ask.ignore_eos) return true;
-  t->end = mn_tokenizer_eos(bundle->tokenizer);
   if (chat) m->n_ends = mn_chat_end_tokens(t->server->chat, &m->ends);
-  else if (bundle->speech.n_eos) m->ends = bundle->speech.eos, m->n_ends = bundle->speech.n_eos;
-  else if (t->end >= 0) m->ends = &t->end, m->n_ends = 1;
+  else m->ends = bundle->speech.eos, m->n_ends = bundle->speech.n_eos;
   const char *text = chat ? mn_chat_end_text(t->server->chat) : "";
   if (!*text || m->machine) return true;
   const char **stops = mn_arena_alloc(t->arena, (size_t)(m->n_stops + 1) * sizeof *stops);

@@ -36,7 +36,6 @@ struct mn_talk {
   const char *holds;    /* the session that nobody else may ask for meanwhile; NULL: none */
   uint64_t holder;      /* whose it is */
   mn_ask ask;
-  int32_t end; /* the token that ends answers */
   part *parts;
   choice *choices;                  /* [n_prompts * n] */
   int64_t n_parts, n_choices, open; /* parts that are not over */
