@@ -54,6 +54,7 @@ static void a_session_says_the_same(const char *dir) {
   size_t n;
   double rho[2] = {0}, norm[2] = {0};
   CHECK_OK(mn_bundle_open(dir, "cpu", 1, &b));
+  CHECK(b.speech.n_eos == 1 && b.speech.eos[0] == mn_tokenizer_eos(b.tokenizer), "%d tokens end an answer", b.speech.n_eos);
   CHECK_OK(mn_file_read("text.txt", SIZE_MAX, &text, &n));
   CHECK_OK(mn_tokenizer_encode(b.tokenizer, text, n, 0, &ids));
   CHECK_OK(mn_session_new(b.model, b.params, &(mn_session_config){.prefill = 1}, &s));
