@@ -3,6 +3,7 @@
  * removed or written but what a training wrote itself. */
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -11,13 +12,21 @@
 
 static atomic_int stop;
 static int64_t stop_at = -1, limit_at = -1;
-static int steps_to = -1; /* a pipe that gets a byte for every step, or -1 */
+static int steps_to = -1;    /* a pipe that gets a byte for every step, or -1 */
+static long stop_after = -1; /* microseconds after the last step, or -1 */
 static int remarks, checkpoints;
 static char last_remark[1024];
+
+static void on_alarm(int sig) {
+  (void)sig;
+  stop = 1;
+}
 
 static void on_event(void *ctx, const mn_train_event *e) {
   (void)ctx;
   if (e->kind == MN_EVENT_STEP && e->step == stop_at) stop = 1;
+  if (e->kind == MN_EVENT_STEP && stop_after >= 0)
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value = {stop_after / 1000000, stop_after % 1000000}}, NULL);
   if (e->kind == MN_EVENT_STEP && steps_to >= 0 && write(steps_to, "", 1) != 1) _exit(3);
   if (e->kind == MN_EVENT_STEP && e->step == limit_at) { /* as a full disk: no file may grow beyond this */
     struct rlimit l;
@@ -368,11 +377,34 @@ static void test_other_kernels_are_said(void) {
   CHECK(!strcmp(said, "0\n1\n0\n") || !strcmp(said, "0\n0\n1\n"), "the same, others, or a machine that has no others: %s", said);
 }
 
+/* The last validation is left wherever a signal finds it: the model is whole, and a part of the batches makes no figure. */
+static void test_a_validation_that_is_left(void) {
+  signal(SIGALRM, on_alarm);
+  int64_t all = 0;
+  int left = 0;
+  for (stop_after = 1; all == 0 && stop_after < 60000000; stop_after = stop_after * 3 / 2 + 1) {
+    mn_train_result r;
+    char name[32];
+    snprintf(name, sizeof name, "left-%d", left);
+    remarks = 0;
+    CHECK_OK(train_into(test_path(name), RECIPE("train.steps=1", "train.validation_batches=4096", "data.validation=0.9"), false, &r));
+    all = r.validation.batches;
+    left += all == 0;
+    CHECK(all == 0 || r.validation.loss > 0, "%lld batches, loss %g", (long long)all, r.validation.loss);
+    CHECK(all != 0 || (remarks == 1 && strstr(last_remark, "mneme eval")), "%d remarks, %s", remarks, last_remark);
+    CHECK(all == 0 || all > 8, "only %lld batches: too few to be left in between", (long long)all);
+  }
+  stop_after = -1;
+  setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
+  CHECK(left > 0 && all > 0, "%d were left, then %lld batches ended", left, (long long)all);
+}
+
 int main(void) {
   test_setup("resume");
   RUN(test_straight_through);
   RUN(test_killed_and_resumed);
   RUN(test_interrupted_and_resumed);
+  RUN(test_a_validation_that_is_left);
   RUN(test_all_that_changes_is_kept);
   RUN(test_a_full_disk);
   RUN(test_going_on_says_nothing_of_beginning);

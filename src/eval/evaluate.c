@@ -275,9 +275,8 @@ static void conclude(const mn_evaluator *e, mn_evaluation *out) {
   out->bits_per_byte = out->bytes ? e->figures[0].sum / (double)out->bytes / log(2) : (double)NAN;
 }
 
-mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const mn_watch *watch, mn_evaluation *out) {
+static mn_status evaluate(mn_evaluator *e, int split, int64_t max_batches, const mn_watch *watch, mn_evaluation *out) {
   int64_t B = e->config.batch, T = e->config.seq_len;
-  *out = (mn_evaluation){0};
   MN_TRY(mn_source_check(e->source, split, B, T));
   int64_t n = mn_source_steps(e->source, split, B, T);
   if (max_batches > 0 && max_batches < n) n = max_batches;
@@ -297,4 +296,11 @@ mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const mn_
   MN_TRY(check_asked(e, split, out));
   conclude(e, out);
   return MN_OK;
+}
+
+mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const mn_watch *watch, mn_evaluation *out) {
+  *out = (mn_evaluation){0};
+  mn_status status = evaluate(e, split, max_batches, watch, out);
+  if (status != MN_OK) *out = (mn_evaluation){0}; /* a part of the batches is no figure */
+  return status;
 }

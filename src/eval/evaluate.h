@@ -60,7 +60,7 @@ typedef struct mn_evaluator_config {
 mn_status mn_evaluator_new(const mn_model *m, const mn_params *p, mn_source *source, const mn_objectives *objectives,
                            const mn_evaluator_config *config, mn_evaluator **out);
 void mn_evaluator_free(mn_evaluator *e);
-/* At most max_batches of the split (0: all of it). Of `watch` (or NULL) only `stop` is looked at: MN_ERR_CANCELLED. */
+/* At most max_batches of the split (0: all of it). Of `watch` (or NULL) only `stop` is looked at: MN_ERR_CANCELLED. Where it fails, `out` holds nothing. */
 mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const mn_watch *watch, mn_evaluation *out);
 
 #endif

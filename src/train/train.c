@@ -323,7 +323,8 @@ static mn_status run(loop *l) {
   mn_status status = save(l);
   if (status != MN_OK) return say_more(status, "the trained model could not be written: ", what_is_kept(l, kept));
   status = validate(l);
-  if (status != MN_OK && status != MN_ERR_CANCELLED) return status;
+  if (status == MN_ERR_CANCELLED) remark(l, "the training is done; its last validation was interrupted, and `mneme eval` makes up for it");
+  else if (status != MN_OK) return status;
   status = save(l); /* once more where the directory has gone since; otherwise all that was promised is saved */
   return status == MN_OK ? MN_OK : say_more(status, "the trained model could not be left: ", "");
 }
