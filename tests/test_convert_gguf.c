@@ -290,6 +290,33 @@ static void experts_are_chosen_as_the_file_says(void) {
         "the first layer has experts then: %s", out);
 }
 
+/* Layers of Gemma 2 with a window have a base of their own where a file says one, as in llama.cpp; a directory cannot say it. */
+static void a_base_of_windows_is_heard(void) {
+  static float a[TOKENS * 512], b[TOKENS * 512];
+  CHECK(sh("rm -rf c.gguf d && " MNEME "convert " GOLDEN "checkpoints/gemma2 --out c.gguf --quiet 2>&1") == 0, "%s", out);
+  const int n = TOKENS * said("c.gguf", a);
+  leave_out("gemma2.rope.freq_base_swa");
+  CHECK(said("d.gguf", b) && n && !memcmp(a, b, (size_t)n * sizeof *a), "what is left out is the base of all layers");
+  CHECK(sh("mv d.gguf c.gguf") == 0, "%s", out);
+  const setting other = {"gemma2.rope.freq_base_swa", NUMBER, 100, NULL}, none = {"gemma2.rope.freq_base_swa", NUMBER, 0, NULL};
+  add_settings_of("", &other, 1);
+  CHECK(said("d.gguf", b) && apart(a, b, n) > 1e-4, "%g apart", apart(a, b, n));
+  CHECK(sh(MNEME "convert d.gguf --out d --quiet 2>&1") != 0 && strstr(out, "rope_theta"), "a directory has no word for it: %s", out);
+  add_settings_of("", &none, 1);
+  CHECK(sh(MNEME "generate --model d.gguf --prompt a --tokens 1 2>&1") != 0 && strstr(out, "rope.freq_base_swa must be a number from 1"),
+        "%s", out);
+}
+
+/* A Kimi Linear without experts says how none are chosen, and nobody is warned of that. */
+static void no_experts_are_chosen_without_a_word(void) {
+  CHECK(sh("rm -rf none c.gguf && cp -r " GOLDEN "hybrids/kimi_linear none") == 0, "%s", out);
+  CHECK(sh(MNEME "convert none --out c.gguf 2>&1") == 0, "%s", out);
+  const setting zero = {"kimi-linear.expert_count", COUNT, 0, NULL};
+  add_settings_of("", &zero, 1);
+  sh("MNEME_LOG=warn " MNEME "generate --model d.gguf --prompt a --tokens 1 2>&1");
+  CHECK(strstr(out, "change nothing: kimi-linear.expert_used_count") && !strstr(out, "expert_gating_func"), "%s", out);
+}
+
 /* What a file leaves out is as llama.cpp takes it, and not as the class of a directory's settings does. */
 static void what_is_left_out_is_as_llama_cpp_has_it(void) {
   static float a[TOKENS * 512], b[TOKENS * 512], whole[TOKENS * 512];
@@ -398,6 +425,8 @@ int main(void) {
   RUN(settings_of_qwen3_5_are_held);
   RUN(bamba_is_no_granite);
   RUN(experts_are_chosen_as_the_file_says);
+  RUN(a_base_of_windows_is_heard);
+  RUN(no_experts_are_chosen_without_a_word);
   RUN(what_is_left_out_is_as_llama_cpp_has_it);
   RUN(other_programs_find_what_they_ask_for);
   return test_end();

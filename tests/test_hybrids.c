@@ -287,6 +287,10 @@ static void what_is_not_done_is_named(void) {
   refused("granite", "sed -i 's/\"position_embedding_type\": null/\"position_embedding_type\": \"alibi\"/' config.json",
           "must be rope or nope");
   refused("mamba2", "sed -i 's/\"num_heads\": 8/\"num_heads\": 7/' config.json", "times head_dim is not the inner width, 32");
+  refused("falcon_h1", "sed -i '1s/{/{\"mamba_proj_bias\": true,/;/\"mamba_proj_bias\": false/d;/\"projectors_bias\"/d' config.json",
+          "projectors_bias is false beside mamba_proj_bias");
+  refused("falcon_h1", "sed -i '1s/{/{\"projectors_bias\": true,/;/\"projectors_bias\": false/d' config.json",
+          "mamba_proj_bias is false beside projectors_bias");
   refused("falcon_h1", "sed -i 's/\"key_multiplier\": 0.8/\"key_multiplier\": \"big\"/' config.json", "key_multiplier");
   refused("granite", "sed -i 's/\"attention_multiplier\": [0-9.]*/\"attention_multiplier\": 0/' config.json", "multiplied by it nothing");
   refused("granite_moe", "sed -i '1s/{/{\"partial_rotary_factor\": 0.5,/' config.json", "only 1 is done");

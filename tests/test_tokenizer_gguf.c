@@ -222,6 +222,158 @@ static void words_of_bert_stay_the_same(void) {
   free(text), json_decref(kinds);
 }
 
+/* ---- beside llama.cpp (tests/golden/tokenizer/peers.py) ---- */
+
+enum { MOST_ROWS = 1024 };
+
+/* A file with these lists, read. */
+static mn_tokenizer *of_lists(const char *model, const char *pre, const json_t *tokens, const json_t *kinds, const json_t *merges) {
+  static mn_gguf_bytes piece[MOST_ROWS], pair[MOST_ROWS];
+  static int32_t kind[MOST_ROWS];
+  mn_gguf_writer *w = mn_gguf_writer_new();
+  mn_tokenizer *tok = NULL;
+  mn_gguf *g = NULL;
+  size_t i;
+  json_t *x;
+  CHECK(json_array_size(tokens) <= MOST_ROWS && json_array_size(merges) <= MOST_ROWS, "room");
+  json_array_foreach((json_t *)tokens, i, x) {
+    piece[i] = (mn_gguf_bytes){json_string_value(x), json_string_length(x)};
+    kind[i] = kinds ? (int32_t)json_integer_value(json_array_get(kinds, i)) : NORMAL;
+  }
+  json_array_foreach((json_t *)merges, i, x) pair[i] = (mn_gguf_bytes){json_string_value(x), json_string_length(x)};
+  CHECK_OK(mn_gguf_writer_string(w, "general.architecture", "llama"));
+  CHECK_OK(mn_gguf_writer_string(w, KEY("model"), model));
+  if (pre) CHECK_OK(mn_gguf_writer_string(w, KEY("pre"), pre));
+  CHECK_OK(mn_gguf_writer_strings(w, KEY("tokens"), piece, json_array_size(tokens)));
+  CHECK_OK(mn_gguf_writer_i32s(w, KEY("token_type"), kind, json_array_size(tokens)));
+  if (merges) CHECK_OK(mn_gguf_writer_strings(w, KEY("merges"), pair, json_array_size(merges)));
+  CHECK_OK(mn_gguf_writer_save(w, "p.gguf"));
+  mn_gguf_writer_free(w);
+  CHECK_OK(mn_gguf_open("p.gguf", &g));
+  if (g) CHECK_OK(mn_tokenizer_from_gguf(g, &tok));
+  mn_gguf_close(g);
+  return tok;
+}
+
+/* Whole, byte by byte, and by the tokenizer.json that is made of it; what was encoded is what is decoded. */
+static void has_rows(const char *what, mn_tokenizer *tok, const json_t *rows) {
+  mn_tokenizer *again = NULL;
+  size_t bytes, i;
+  json_t *row;
+  const char *json = tok ? mn_tokenizer_json(tok, &bytes) : NULL;
+  if (json) CHECK_OK(mn_tokenizer_parse("again", json, bytes, &again));
+  json_array_foreach((json_t *)rows, i, row) {
+    const char *s = json_string_value(json_object_get(row, "text"));
+    const size_t n = json_string_length(json_object_get(row, "text"));
+    const json_t *want = json_object_get(row, "ids");
+    const unsigned flags = json_is_true(json_object_get(row, "special")) ? MN_ENCODE_SPECIAL : 0;
+    for (int k = 0; k < 4; k++) {
+      const mn_tokenizer *t = k & 1 ? again : tok;
+      mn_encoder *e = NULL;
+      mn_ids ids = {0};
+      mn_text shown = {0}, back = {0};
+      if (t) CHECK_OK(mn_encoder_new(t, &e));
+      if (e && k < 2) CHECK_OK(mn_encoder_add(e, s, n, flags, &ids));
+      for (size_t b = 0; e && k >= 2 && b < n; b++) CHECK_OK(mn_encoder_push(e, s + b, 1, flags, &ids));
+      if (e && k >= 2) CHECK_OK(mn_encoder_finish(e, flags, &ids));
+      bool same = t && ids.len == json_array_size(want);
+      for (size_t m = 0; m < ids.len; m++) {
+        same = same && ids.data[m] == json_integer_value(json_array_get(want, m));
+        mn_text_addf(&shown, " %d", ids.data[m]);
+      }
+      CHECK(same, "%s%s%s: '%s':%s", what, k & 1 ? ", saved" : "", k >= 2 ? ", byte by byte" : "", s, shown.data ? shown.data : " nothing");
+      if (t) CHECK_OK(mn_tokenizer_decode(t, ids.data, ids.len, false, &back));
+      CHECK(back.len == n && (!n || !memcmp(back.data, s, n)), "%s: '%s' becomes '%.*s'", what, s, (int)back.len,
+            back.data ? back.data : "");
+      mn_text_free(&shown), mn_text_free(&back);
+      mn_ids_free(&ids), mn_encoder_free(e);
+    }
+  }
+  mn_tokenizer_free(tok), mn_tokenizer_free(again);
+}
+
+static void families_cut_as_their_own_tokenizers(void) {
+  json_t *all = json_load_file(MN_TEST_SOURCE_DIR "/tests/golden/tokenizer/peers.json", JSON_ALLOW_NUL, NULL), *rows;
+  const json_t *cuts = json_object_get(all, "cuts");
+  const char *name;
+  size_t n = 0;
+  json_object_foreach(json_object_get(cuts, "families"), name, rows) {
+    CHECK(json_array_size(rows) >= 40, "%s: %zu rows", name, json_array_size(rows));
+    has_rows(name, of_lists("gpt2", name, json_object_get(cuts, "tokens"), NULL, json_object_get(cuts, "merges")), rows);
+    n++;
+  }
+  CHECK(n == 4, "%zu families", n);
+  json_decref(all);
+}
+
+static void rwkv_takes_the_longest_token(void) {
+  json_t *all = json_load_file(MN_TEST_SOURCE_DIR "/tests/golden/tokenizer/peers.json", JSON_ALLOW_NUL, NULL);
+  json_t *rwkv = json_object_get(all, "rwkv"), *tokens = json_object_get(rwkv, "tokens"), *kinds = json_object_get(rwkv, "kinds");
+  CHECK(json_array_size(json_object_get(rwkv, "rows")) > 6, "rows");
+  has_rows("rwkv", of_lists("rwkv", NULL, tokens, kinds, NULL), json_object_get(rwkv, "rows"));
+
+  mn_tokenizer *tok = of_lists("rwkv", NULL, tokens, kinds, NULL);
+  mn_ids ids = {0};
+  if (tok) CHECK_OK(mn_tokenizer_encode(tok, "<s>", 3, 0, &ids));
+  CHECK(ids.len == 2 && ids.data[0] != 0, "a text that is not trusted does not become a control token: %zu ids", ids.len);
+  mn_ids_free(&ids), mn_tokenizer_free(tok);
+
+  mn_gguf_bytes broken[2] = {{"\\x0", 3}, {"a\\", 2}};
+  for (int i = 0; i < 3; i++) {
+    vocabulary v = plain("rwkv", NULL);
+    add(&v, "<s>", CONTROL);
+    add(&v, "a", NORMAL);
+    if (i < 2) v.token[1] = broken[i];
+    mn_gguf_writer *w = mn_gguf_writer_new();
+    mn_gguf *g = NULL;
+    CHECK_OK(mn_gguf_writer_string(w, "general.architecture", "llama"));
+    CHECK_OK(mn_gguf_writer_string(w, KEY("model"), "rwkv"));
+    CHECK_OK(mn_gguf_writer_strings(w, KEY("tokens"), v.token, v.n));
+    CHECK_OK(mn_gguf_writer_i32s(w, KEY("token_type"), v.kind, v.n));
+    CHECK_OK(mn_gguf_writer_save(w, "p.gguf"));
+    CHECK_OK(mn_gguf_open("p.gguf", &g));
+    tok = NULL;
+    CHECK(mn_tokenizer_from_gguf(g, &tok) == MN_ERR_FORMAT &&
+              strstr(mn_message(), (const char *[]){"token 1 has a \\x", "token 1 ends with a backslash", "no token for byte 0x00"}[i]),
+          "%d: %s", i, mn_message());
+    mn_tokenizer_free(tok), mn_gguf_close(g), mn_gguf_writer_free(w);
+  }
+  json_decref(all);
+}
+
+/* What fills code in ends with these: behind them stands padding, or another file. Named by a key, or by what the token is called. */
+static void what_separates_files_ends_an_answer(void) {
+  vocabulary v = of_bytes("gpt-2");
+  const int named = add(&v, "<|file_sep|>", NORMAL), pad = add(&v, "<|fim_pad|>", CONTROL), middle = add(&v, "<|fim_middle|>", NORMAL);
+  SAYS("control", &v, "<|file_sep|><|fim_middle|>", named, middle);
+  mn_tokenizer *tok = read_back(&v);
+  CHECK(tok && mn_tokenizer_is_end(tok, named) && mn_tokenizer_is_end(tok, pad) && !mn_tokenizer_is_end(tok, middle), "by name");
+  CHECK(tok && mn_tokenizer_is_special(tok, middle), "a control token, though the file says otherwise");
+  mn_tokenizer_free(tok);
+
+  static const char *const keys[] = {KEY("fim_pad_token_id"), KEY("fim_rep_token_id"), KEY("fim_sep_token_id")};
+  for (int i = 0; i < 3; i++) {
+    vocabulary b = of_bytes("gpt-2");
+    static const mn_gguf_bytes none[1];
+    const int own = add(&b, "<own>", CONTROL);
+    mn_gguf_writer *w = mn_gguf_writer_new();
+    mn_gguf *g = NULL;
+    CHECK_OK(mn_gguf_writer_string(w, "general.architecture", "llama"));
+    CHECK_OK(mn_gguf_writer_string(w, KEY("model"), "gpt2"));
+    CHECK_OK(mn_gguf_writer_string(w, KEY("pre"), "gpt-2"));
+    CHECK_OK(mn_gguf_writer_strings(w, KEY("tokens"), b.token, b.n));
+    CHECK_OK(mn_gguf_writer_i32s(w, KEY("token_type"), b.kind, b.n));
+    CHECK_OK(mn_gguf_writer_strings(w, KEY("merges"), none, 0));
+    CHECK_OK(mn_gguf_writer_u32(w, keys[i], (uint32_t)own));
+    CHECK_OK(mn_gguf_writer_save(w, "p.gguf"));
+    CHECK_OK(mn_gguf_open("p.gguf", &g));
+    tok = NULL;
+    CHECK_OK(mn_tokenizer_from_gguf(g, &tok));
+    CHECK(tok && mn_tokenizer_is_end(tok, own), "%s", keys[i]);
+    mn_tokenizer_free(tok), mn_gguf_close(g), mn_gguf_writer_free(w);
+  }
+}
+
 int main(void) {
   RUN(phi_3_takes_blanks_along);
   RUN(a_mask_takes_blanks_along_where_its_model_does);
@@ -231,5 +383,8 @@ int main(void) {
   RUN(scores_may_be_whole_numbers);
   RUN(what_looks_like_an_end_is_one);
   RUN(words_of_bert_stay_the_same);
+  RUN(families_cut_as_their_own_tokenizers);
+  RUN(rwkv_takes_the_longest_token);
+  RUN(what_separates_files_ends_an_answer);
   return test_end();
 }

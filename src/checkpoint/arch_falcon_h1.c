@@ -34,7 +34,7 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   mn_transformer t;
   mn_keys model = {.arena = s->arena}, mamba = model, attention = model, both = model;
   double embedding, logits;
-  bool bias;
+  bool bias, out_bias;
   MN_TRY(mn_hybrid_read(s, "rms_norm_eps", false, &t));
   MN_TRY(mn_hybrid_mamba(s, t.d_model, t.norm_eps, &mamba));
   MN_TRY(read_norm(s, &mamba));
@@ -46,7 +46,10 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   MN_TRY(mn_setting_only_bool(s, "attention_bias", NULL, false));
   MN_TRY(mn_setting_only_bool(s, "mlp_bias", NULL, false));
   MN_TRY(mn_setting_bool(s, "mamba_proj_bias", NULL, false, &bias));
-  MN_TRY(mn_setting_only_bool(s, "projectors_bias", NULL, bias));
+  MN_TRY(mn_setting_bool(s, "projectors_bias", NULL, false, &out_bias));
+  if (bias != out_bias && s->form == MN_FORM_HF) /* of what goes in, and of what comes out */
+    return mn_setting_refuse(s, bias ? "projectors_bias" : "mamba_proj_bias", NULL,
+                             "is false beside %s, which is not done; both are, or none", bias ? "mamba_proj_bias" : "projectors_bias");
   mn_transformer_heads(&t, 0, &attention);
   MN_TRY(mn_transformer_rope(s, &t, 10000, NULL, &attention));
   const mn_value *mixers[] = {mn_keys_map(&attention), mn_keys_map(&mamba)};

@@ -101,7 +101,10 @@ static mn_status read_experts(mn_settings *s, mn_hybrid_experts *e, int64_t *den
   MN_TRY(either(s, "num_experts", "num_local_experts", "expert_count", 0, &e->experts));
   MN_TRY(mn_setting_int(s, "first_k_dense_replace", "leading_dense_block_count", gguf ? 0 : 1, dense));
   MN_TRY(mn_setting_int(s, "moe_layer_freq", NULL, 1, every));
-  if (!e->experts) return MN_OK;
+  if (!e->experts) {
+    mn_setting(s, NULL, "expert_gating_func"); /* written all the same: how none are chosen */
+    return MN_OK;
+  }
   MN_TRY(mn_hybrid_sigmoids(s));
   if (*every < 1) return mn_setting_refuse(s, "moe_layer_freq", NULL, "must be at least 1");
   MN_TRY(either(s, "num_experts_per_token", "num_experts_per_tok", "expert_used_count", 8, &e->top_k));

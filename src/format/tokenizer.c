@@ -205,6 +205,20 @@ static mn_status unigram_tables(mn_tokenizer *tok) {
   return tok->trie.cap ? MN_OK : mn_trie_add(&tok->trie, "\xFF", 1, -1);
 }
 
+/* Those that text may become. */
+static mn_status longest_table(mn_tokenizer *tok) {
+  for (int32_t id = 0; id < tok->n_ids; id++) {
+    const token *t = &tok->tokens[id];
+    if (!(t->flags & TOKEN_EXISTS) || (t->flags & (TOKEN_ADDED | TOKEN_RAW)) || !t->key_n) continue;
+    MN_TRY(mn_trie_add(&tok->trie, t->key, t->key_n, id));
+  }
+  for (int b = 0; b < 256; b++)
+    if (mn_trie_find(&tok->trie, (char[]){(char)b}, 1) < 0)
+      return mn_fail(MN_ERR_FORMAT, "%s: the vocabulary has no token for byte 0x%02X; one whose longest token is taken needs all",
+                     tok->name, b);
+  return MN_OK;
+}
+
 static int32_t special_named(const mn_tokenizer *tok, const char *name) {
   for (int i = 0; i < tok->n_added; i++) {
     const token *t = &tok->tokens[tok->added[i]];
@@ -232,11 +246,25 @@ static void find_ends(mn_tokenizer *tok) {
                                       "[EOT]",
                                       "[EOS]",
                                       "<end_of_utterance>",
+                                      "<|tool_response>",
+                                      "[e~[",
                                       "</s>",
                                       "<eos>",
                                       "<|endoftext|>",
                                       "<|end_of_text|>",
-                                      "<｜end▁of▁sentence｜>"};
+                                      "<｜end▁of▁sentence｜>",
+                                      /* where code is filled in: what is behind them is padding, or of another file */
+                                      "<|fim_pad|>",
+                                      "<fim-pad>",
+                                      "<fim_pad>",
+                                      "<PAD>",
+                                      "[PAD]",
+                                      "<|fim_repo|>",
+                                      "<|repo_name|>",
+                                      "<fim-repo>",
+                                      "<reponame>",
+                                      "<REPO>",
+                                      "<|file_sep|>"};
   int32_t eos = mn_tokenizer_eos(tok);
   bool channels =
       special_named(tok, "<|return|>") >= 0 && special_named(tok, "<|call|>") >= 0; /* there <|end|> ends a message of several */
@@ -261,6 +289,7 @@ mn_status mn_tokenizer_complete(mn_tokenizer *tok, const char *name) {
   MN_TRY(find_added(tok));
   if (tok->n_decode || tok->join_by_space || tok->normal) MN_TRY(decoded_bytes(tok));
   if (tok->model == MODEL_UNIGRAM) MN_TRY(unigram_tables(tok));
+  if (tok->model == MODEL_WORDPIECE && tok->byte_level) MN_TRY(longest_table(tok));
   /* Where nothing stands for what no token spells, it vanishes, and its neighbours meet. */
   bool all_spelled = tok->unk >= 0 || tok->rank;
   if (tok->model == MODEL_BPE && !tok->byte_level && !tok->prefix && !tok->suffix && all_spelled) MN_TRY(mn_pairs_make(tok));
@@ -280,7 +309,7 @@ void mn_tokenizer_warn_of_cuts(const mn_tokenizer *tok) {
 
 int32_t mn_tokenizer_vocab_size(const mn_tokenizer *tok) { return tok->n_ids; }
 
-bool mn_tokenizer_is_bytes(const mn_tokenizer *tok) { return tok->byte_level && tok->n_merges == 0; }
+bool mn_tokenizer_is_bytes(const mn_tokenizer *tok) { return tok->byte_level && tok->model == MODEL_BPE && tok->n_merges == 0; }
 
 bool mn_tokenizer_is_special(const mn_tokenizer *tok, int32_t id) { return exists(tok, id) && (tok->tokens[id].flags & TOKEN_SPECIAL); }
 

@@ -76,6 +76,7 @@ mn_status mn_piece_encode(mn_encoder *e, const char *s, size_t n, bool last, siz
   const mn_tokenizer *tok = e->tok;
   *used = last ? n : 0;
   if (!n) return MN_OK;
+  if (tok->byte_level && tok->model == MODEL_WORDPIECE) return mn_longest_encode(e, s, n, last, used, out);
   if (tok->byte_level && (!tok->n_merges || (n == 1 && last))) { /* every byte is a token */
     *used = n;
     return encode_bytes(e, s, n, out);

@@ -12,6 +12,12 @@
 #define UPPER       "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define LOWER       "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
 #define CASED(s)    "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+" s "|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER "*" s
+#define NO_HAN(set) "[" set "&&[^\\p{Han}]]"
+#define CASED_BUT_HAN(s)                                                                                                                   \
+  "[^\\r\\n\\p{L}\\p{N}]?" NO_HAN("\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}") "*" NO_HAN(                                                        \
+      "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}") "+" s                                                                                                 \
+                                     "|[^\\r\\n\\p{L}\\p{N}]?" NO_HAN("\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}") "+" NO_HAN(                    \
+                                         "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}") "*" s
 #define ASCII_SIGNS "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]"
 #define CHINESE     "[一-龥぀-ゟ゠-ヿ]+"
 #define OLD_CHINESE "[一-龥ࠀ-一가-퟿]+"
@@ -55,6 +61,15 @@ LIST(deepseek_llm, "[\\r\\n]", "\\s?[" CASED_LETTERS "]+", "\\s?[!-/:-~！-／�
 LIST(deepseek_coder, "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", OLD_CHINESE, "\\p{N}");
 LIST(deepseek_v3, "\\p{N}{1,3}", CHINESE,
      ASCII_SIGNS "[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|" BLANKS);
+LIST(spark, "\\p{N}{1,3}", CHINESE,
+     ASCII_SIGNS "[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+|[\\r\\n]|\\s+(?!\\S)|\\s+", "\\p{N}");
+LIST(kimi, "\\p{Han}+|" CASED_BUT_HAN(SUFFIXES "?") "|\\p{N}{1,3}|" SIGNS "|" BLANKS);
+/* Digits in threes from the right; scripts that put no blank between words. */
+LIST(
+    afmoe, "\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))",
+    "[\\x{4E00}-\\x{9FFF}\\x{3400}-\\x{4DBF}\\x{F900}-\\x{FAFF}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}\\x{FF65}-\\x{FF9F}\\x{2F00}-\\x{2FDF}"
+    "\\x{0E40}-\\x{0E7F}\\x{0EC0}-\\x{0EFF}\\x{1780}-\\x{17FF}\\x{1000}-\\x{109F}\\x{AA60}-\\x{AA7F}\\x{A9E0}-\\x{A9FF}\\x{AC00}-\\x{D7AF}\\x{1100}-\\x{11FF}]+",
+    ASCII_SIGNS "[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|" BLANKS);
 LIST(chameleon, "<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )", "\\p{N}", "[\\p{P}!-/:-@\\[-`{-~]", GPT2);
 LIST(lines, "[^\\n]+|[\\n]+");
 
@@ -81,6 +96,10 @@ static const struct {
     {"bailingmoe bailingmoe2 llada-moe", bailing, 0},
     {"exaone-moe", exaone_moe, 0},
     {"gpt-4o llama4 kanana2 talkie minimax-m2", gpt4o, 0},
+    {"granite-embed-multi-97m", gpt4o, IGNORE},
+    {"kimi-k2", kimi, 0},
+    {"afmoe", afmoe, 0},
+    {"spark2_5", spark, 0},
     {"tekken", tekken, IGNORE | BOS},
     {"tiny_aya cohere2moe", aya, 0},
     {"youtu", youtu, IGNORE},

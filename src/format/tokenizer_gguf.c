@@ -42,11 +42,53 @@ static bool is_one_of(const char *const *names, const mn_gguf_bytes *text) {
 /* Tokens with these names are control tokens, whatever the file says of them: there are files that say otherwise, and none in which they are
  * words of a text. */
 static bool is_control(const mn_gguf_bytes *text) {
-  static const char *const names[] = {
-      "<|eot_id|>", "<|im_end|>",    "<|end|>",       "<|return|>",         "<|call|>",   "<|calls|>",
-      "<|flush|>",  "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>",    "<|eom_id|>", "<EOT>",
-      "_<EOT>",     "[EOT]",         "[EOS]",         "<end_of_utterance>", "<turn|>",    "<｜end▁of▁sentence｜>",
-      NULL};
+  static const char *const names[] = {"<|eot_id|>",
+                                      "<|im_end|>",
+                                      "<|end|>",
+                                      "<|return|>",
+                                      "<|call|>",
+                                      "<|calls|>",
+                                      "<|flush|>",
+                                      "<end_of_turn>",
+                                      "<|endoftext|>",
+                                      "<|end_of_text|>",
+                                      "<|eom_id|>",
+                                      "<EOT>",
+                                      "_<EOT>",
+                                      "[EOT]",
+                                      "[EOS]",
+                                      "<end_of_utterance>",
+                                      "<turn|>",
+                                      "<｜end▁of▁sentence｜>",
+                                      "<|tool_response>",
+                                      "[e~[",
+                                      "<|fim_prefix|>",
+                                      "<fim-prefix>",
+                                      "<fim_prefix>",
+                                      "<｜fim▁begin｜>",
+                                      "<PRE>",
+                                      "<|code_prefix|>",
+                                      "<|fim_suffix|>",
+                                      "<fim-suffix>",
+                                      "<fim_suffix>",
+                                      "<｜fim▁hole｜>",
+                                      "<SUF>",
+                                      "<|code_suffix|>",
+                                      "<|fim_middle|>",
+                                      "<fim-middle>",
+                                      "<fim_middle>",
+                                      "<｜fim▁end｜>",
+                                      "<MID>",
+                                      "<|code_middle|>",
+                                      "<|fim_pad|>",
+                                      "<fim-pad>",
+                                      "<fim_pad>",
+                                      "<|fim_repo|>",
+                                      "<|repo_name|>",
+                                      "<fim-repo>",
+                                      "<reponame>",
+                                      "<|file_sep|>",
+                                      NULL};
   return text->n && strchr("<[_", text->data[0]) && is_one_of(names, text);
 }
 
@@ -132,6 +174,33 @@ static size_t from_characters(const char *s, size_t n, char *out, bool *raw) {
   return k;
 }
 
+static int hex_digit(char c) {
+  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* RWKV's vocabulary is written as Python writes bytes: \t, \n, \r, \x0a, and any other sign behind a backslash for itself. */
+static mn_status from_escapes(gguf_reader *r, size_t id, char *out, size_t *n) {
+  const char *s = r->text[id].data, *end = s + r->text[id].n;
+  char *at = out;
+  for (; s < end; s++) {
+    if (*s != '\\') {
+      *at++ = *s;
+      continue;
+    }
+    if (++s == end) return REFUSE_KEY(r, "tokens", "token %zu ends with a backslash that nothing follows", id);
+    if (*s != 'x') {
+      *at++ = (char)(*s == 't' ? '\t' : *s == 'n' ? '\n' : *s == 'r' ? '\r' : *s);
+      continue;
+    }
+    const int high = end - s > 2 ? hex_digit(s[1]) : -1, low = high < 0 ? -1 : hex_digit(s[2]);
+    if (low < 0) return REFUSE_KEY(r, "tokens", "token %zu has a \\x without two digits behind it", id);
+    *at++ = (char)(high << 4 | low);
+    s += 2;
+  }
+  *n = (size_t)(at - out);
+  return MN_OK;
+}
+
 static mn_status read_token(gguf_reader *r, size_t i, char **at) {
   mn_tokenizer *tok = r->tok;
   token *t = &tok->tokens[i];
@@ -150,7 +219,10 @@ static mn_status read_token(gguf_reader *r, size_t i, char **at) {
   bool is_added = kind == KIND_CONTROL || kind == KIND_USER || (kind == KIND_UNKNOWN && tok->byte_level);
   size_t size = n;
   bool raw = is_added;
-  if (tok->model == MODEL_WORDPIECE) size = word_piece(s, n, kind, *at);
+  if (tok->model == MODEL_WORDPIECE && tok->byte_level) {
+    if (is_added || !r->text[i].n) memcpy(*at, s, n);
+    else MN_TRY(from_escapes(r, i, *at, &size));
+  } else if (tok->model == MODEL_WORDPIECE) size = word_piece(s, n, kind, *at);
   else if (tok->byte_level && !is_added) size = from_characters(s, n, *at, &raw);
   else memcpy(*at, s, n);
   *at += size;
@@ -272,7 +344,7 @@ static mn_status put_pieces(gguf_reader *r, mn_text *t) {
 static mn_status put_parts(gguf_reader *r, mn_text *t) {
   const mn_tokenizer *tok = r->tok;
   mn_text_add(t, "\"normalizer\": ");
-  if (tok->model == MODEL_WORDPIECE) {
+  if (tok->model == MODEL_WORDPIECE && !tok->byte_level) {
     bool yes = true, lower, accents;
     MN_TRY(mn_gguf_bool(r->g, KEY("normalizer.lowercase"), &yes, &lower));
     MN_TRY(mn_gguf_bool(r->g, KEY("normalizer.strip_accents"), &lower, &accents));
@@ -290,7 +362,7 @@ static mn_status put_parts(gguf_reader *r, mn_text *t) {
                  r->add_space ? ", {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}" : "");
   } else {
     mn_text_add(t, "null,\n  \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [");
-    for (const char *const *p = r->family.patterns; *p; p++) {
+    for (const char *const *p = r->family.patterns; p && *p; p++) {
       put_split(t, *p);
       mn_text_add(t, ",\n    ");
     }
@@ -310,7 +382,7 @@ static void put_special(const gguf_reader *r, int32_t id, mn_text *t) {
 
 /* Tokens before and after a text: of WordPiece always those two; of the others a separator stands between two texts alone. */
 static void put_frame(const gguf_reader *r, mn_text *t) {
-  const bool bert = r->tok->model == MODEL_WORDPIECE;
+  const bool bert = r->tok->model == MODEL_WORDPIECE && !r->tok->byte_level;
   int32_t before = bert || r->add_bos ? r->bos : -1, after = bert ? r->sep : r->add_eos ? r->eos : -1;
   if (before < 0 && after < 0) {
     mn_text_add(t, ",\n  \"post_processor\": null");
@@ -383,19 +455,22 @@ static mn_status read_family(gguf_reader *r, const char *model, bool *characters
 
 static mn_status read_ids(gguf_reader *r, bool bos, bool eos, int32_t usual_bos, int32_t usual_eos, int32_t usual_unk, int32_t usual_sep) {
   mn_tokenizer *tok = r->tok;
-  int32_t eot, eom;
+  int32_t eot, eom, fim[3]; /* where code is filled in: padding, another repository, another file */
   MN_TRY(id_of(r, KEY("bos_token_id"), usual_bos, &r->bos));
   MN_TRY(id_of(r, KEY("eos_token_id"), usual_eos, &r->eos));
   MN_TRY(id_of(r, KEY("unknown_token_id"), usual_unk, &r->unk));
   MN_TRY(id_of(r, KEY("seperator_token_id"), usual_sep, &r->sep)); /* the format spells it so */
   MN_TRY(id_of(r, KEY("eot_token_id"), -1, &eot));
   MN_TRY(id_of(r, KEY("eom_token_id"), -1, &eom));
+  MN_TRY(id_of(r, KEY("fim_pad_token_id"), -1, &fim[0]));
+  MN_TRY(id_of(r, KEY("fim_rep_token_id"), -1, &fim[1]));
+  MN_TRY(id_of(r, KEY("fim_sep_token_id"), -1, &fim[2]));
   MN_TRY(mn_gguf_bool(r->g, KEY("add_bos_token"), &bos, &r->add_bos));
   MN_TRY(mn_gguf_bool(r->g, KEY("add_eos_token"), &eos, &r->add_eos));
   tok->bos = r->bos;
   tok->eos = r->eos;
-  const int32_t ends[] = {r->eos, eot, eom};
-  for (int i = 0; i < 3; i++)
+  const int32_t ends[] = {r->eos, eot, eom, fim[0], fim[1], fim[2]};
+  for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
     if (ends[i] >= 0 && !mn_tokenizer_is_end(tok, ends[i])) tok->ends[tok->n_ends++] = ends[i];
   return MN_OK;
 }
@@ -432,15 +507,15 @@ static mn_status read_model(gguf_reader *r) {
   bool characters = false;
   MN_TRY(mn_gguf_string(r->g, KEY("model"), NULL, r->arena, &model));
   bool merges = !strcmp(model, "gpt2") || !strcmp(model, "gemma4"), pieces = !strcmp(model, "llama");
-  bool bert = !strcmp(model, "bert"), unigram = !strcmp(model, "t5");
-  if (!merges && !pieces && !bert && !unigram) {
-    mn_fail(MN_ERR_UNSUPPORTED, "'%s' is not supported; gpt2, gemma4, llama, bert and t5 are", mn_printable(model, shown));
+  bool bert = !strcmp(model, "bert"), unigram = !strcmp(model, "t5"), longest = !strcmp(model, "rwkv");
+  if (!merges && !pieces && !bert && !unigram && !longest) {
+    mn_fail(MN_ERR_UNSUPPORTED, "'%s' is not supported; gpt2, gemma4, llama, bert, t5 and rwkv are", mn_printable(model, shown));
     return mn_context(MN_ERR_UNSUPPORTED, "%s: " KEY("model"), r->name);
   }
-  tok->model = bert ? MODEL_WORDPIECE : unigram ? MODEL_UNIGRAM : MODEL_BPE;
+  tok->model = bert || longest ? MODEL_WORDPIECE : unigram ? MODEL_UNIGRAM : MODEL_BPE;
   MN_TRY(read_lists(r));
   if (merges) MN_TRY(read_family(r, model, &characters));
-  tok->byte_level = merges && !characters;
+  tok->byte_level = longest || (merges && !characters);
   MN_TRY(read_switches(r, pieces, unigram));
   MN_TRY(read_habits(r));
   MN_TRY(read_tokens(r));
@@ -452,6 +527,10 @@ static mn_status read_model(gguf_reader *r) {
     tok->byte_fallback = characters;
     tok->ignore_merges = r->family.ignore_merges;
     MN_TRY(read_merges(r));
+  } else if (longest) {
+    MN_TRY(read_ids(r, false, false, -1, -1, -1, -1));
+    tok->max_word = SIZE_MAX;
+    for (unsigned b = 0; b < 256; b++) tok->byte_id[b] = mn_vocab_find(tok, (char[]){(char)b}, 1);
   } else if (bert) {
     MN_TRY(read_ids(r, true, false, 101, -1, 100, 102));
     tok->prefix = "##";

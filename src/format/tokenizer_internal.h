@@ -283,6 +283,7 @@ mn_status mn_bpe_encode(mn_encoder *e, const char *s, size_t n, mn_ids *out);
 mn_status mn_bpe_prefix(mn_encoder *e, const char *s, size_t n, size_t *used, mn_ids *out); /* of more than MN_WINDOW bytes */
 mn_status mn_unigram_encode(mn_encoder *e, const char *s, size_t n, bool last, size_t *used, mn_ids *out);
 mn_status mn_wordpiece_encode(mn_encoder *e, const char *s, size_t n, mn_ids *out);
+mn_status mn_longest_encode(mn_encoder *e, const char *s, size_t n, bool last, size_t *used, mn_ids *out); /* of a byte-level vocabulary */
 /* Characters that no token spells. MN_ERR_FORMAT: a unigram model that names no token for them; other models leave them out, as the
  * reference does. */
 mn_status mn_unk_add(mn_encoder *e, const char *s, size_t n, mn_ids *out);

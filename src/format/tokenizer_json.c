@@ -223,10 +223,13 @@ static mn_status read_words(reader *r, const json_t *model, const json_t *vocab)
   const char *unk;
   size_t n;
   MN_TRY(read_text(r, model, "unk_token", tok->model == MODEL_WORDPIECE ? "[UNK]" : "<unk>", &unk, &n));
-  tok->unk = mn_vocab_find(tok, unk, n);
-  if (tok->unk < 0) return REFUSE(r, "model.unk_token '%s' is not in the vocabulary", show(r, unk));
+  if (!tok->byte_level) tok->unk = mn_vocab_find(tok, unk, n); /* no byte is unknown */
+  if (tok->unk < 0 && !tok->byte_level) return REFUSE(r, "model.unk_token '%s' is not in the vocabulary", show(r, unk));
   if (tok->model == MODEL_WORDLEVEL) return MN_OK;
   MN_TRY(read_text(r, model, "continuing_subword_prefix", "##", &tok->prefix, &tok->prefix_n));
+  if (tok->byte_level && tok->prefix_n)
+    return REFUSE_KIND(r,
+                       "pre_tokenizer ByteLevel with model type 'WordPiece' is not supported, but for an empty continuing_subword_prefix");
   const json_t *most = json_object_get(model, "max_input_chars_per_word");
   json_int_t value = is_set(most) ? json_integer_value(most) : 100;
   if (value < 1) return REFUSE(r, "model.max_input_chars_per_word is not a positive number");
@@ -263,8 +266,8 @@ static mn_status read_model(reader *r, const json_t *root, const json_t *added) 
                                            : "model.vocab is not a map from tokens to ids");
   tok->model = (mn_model_kind)kind;
   tok->byte_level = mn_parts_byte_level(root);
-  if (tok->byte_level && kind != MODEL_BPE)
-    return REFUSE_KIND(r, "pre_tokenizer ByteLevel with model type '%s' is not supported; with BPE it is", kinds[kind]);
+  if (tok->byte_level && kind != MODEL_BPE && kind != MODEL_WORDPIECE)
+    return REFUSE_KIND(r, "pre_tokenizer ByteLevel with model type '%s' is not supported; with BPE and WordPiece it is", kinds[kind]);
   MN_TRY(count_ids(r, vocab, added));
   if (kind == MODEL_BPE) return read_bpe(r, model, vocab);
   return kind == MODEL_UNIGRAM ? read_unigram(r, model, vocab) : read_words(r, model, vocab);
