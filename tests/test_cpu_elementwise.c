@@ -40,6 +40,10 @@ static double eval(int code, double a, double b, double c, bool integer) {
     return (1 + a / (1 + exp(a))) / (1 + exp(-a));
   case MN_EW_ERF:
     return erf(a);
+  case MN_EW_NORMAL_CDF:
+    return 0.5 * erfc(-a * M_SQRT1_2);
+  case MN_EW_NORMAL_PDF:
+    return exp(-0.5 * a * a) / sqrt(2 * M_PI);
   case MN_EW_SOFTPLUS:
     return a > 40 ? a : log1p(exp(a));
   case MN_EW_FLOOR:
@@ -133,6 +137,7 @@ static void operations_one_isa(void) {
           /* cancellation: absolute error in units of the operands */
           if (code == MN_EW_MOD && fabs(got - want) <= limit * fabs(v[0])) e = 0;
           if (code == MN_EW_SILU_SLOPE && fabs(got - want) <= limit) e = 0; /* near its zero: a sum of terms near 0.2 */
+          if ((code == MN_EW_NORMAL_CDF || code == MN_EW_NORMAL_PDF) && fabs(got - want) <= limit / 4) e = 0;
           if (code == MN_EW_MOD && t != MN_F64 && fabs(fabs(got - want) - fabs(v[1])) < 1e-6) e = 0;
           if (e > worst) worst = e, where = i;
         }
@@ -198,8 +203,8 @@ static double ulps(float got, double want) {
   return fabs(got - want) / (fabs(want) < 0x1p-126 ? 0x1p-149 : ldexp(1, ilogb(want) - 23));
 }
 static void accuracy_one_isa(void) {
-  static const int codes[] = {MN_EW_RSQRT, MN_EW_EXP,     MN_EW_LOG, MN_EW_LOG1P,    MN_EW_SIN, MN_EW_COS,
-                              MN_EW_TANH,  MN_EW_SIGMOID, MN_EW_ERF, MN_EW_SOFTPLUS, MN_EW_POW};
+  static const int codes[] = {MN_EW_RSQRT,   MN_EW_EXP, MN_EW_LOG,      MN_EW_LOG1P, MN_EW_SIN,        MN_EW_COS,       MN_EW_TANH,
+                              MN_EW_SIGMOID, MN_EW_ERF, MN_EW_SOFTPLUS, MN_EW_POW,   MN_EW_NORMAL_CDF, MN_EW_NORMAL_PDF};
   static const float ends[] = {0,    INFINITY, -INFINITY, NAN,      1,    -1,   0x1p-149f, -0x1p-140f, 88.7f, 89.5f, -87.3f, -103.9f,
                                -110, 1e30f,    3.4e38f,   -3.4e38f, 0.5f, 1e6f, 4095,      4097,       2,     3,     -2};
   enum { ENDS = sizeof ends / sizeof *ends };
@@ -224,6 +229,8 @@ static void accuracy_one_isa(void) {
       double want = eval(codes[k], a[i], b[i], 0, false);
       if (codes[k] == MN_EW_SIGMOID && fabs(want) < 0x1p-126) want = y[i] >= 0 && y[i] < 0x1p-125 ? y[i] : want;
       double e = ulps(y[i], want);
+      if (codes[k] == MN_EW_NORMAL_CDF || codes[k] == MN_EW_NORMAL_PDF) /* small ones are sums of terms of about 1, or powers */
+        e = want != want ? e : y[i] >= 0 && y[i] <= 1 ? fabs(y[i] - want) / 0x1p-24 : 1e9;
       if (e > worst) worst = e, where = i;
     }
     CHECK(worst <= 2.5, "%s isa %s: %.2f ulp: f(%a, %a) = %a", mn_op_ew_table[codes[k]].name, mn_isa_name(cpu.isa), worst, a[where],

@@ -38,7 +38,7 @@ UNARY(exp)
 UNARY(log)
 UNARY(log1p)
 UNARY(sin)
-UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu) UNARY(silu_slope) UNARY(gelu) UNARY(gelu_tanh) UNARY(relu)
+UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu) UNARY(silu_slope) UNARY(normal_cdf) UNARY(normal_pdf) UNARY(gelu_slope) UNARY(gelu) UNARY(gelu_tanh) UNARY(relu)
     UNARY(log_sigmoid) UNARY(square) BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(maximum) BINARY(minimum) BINARY(pow)
         BINARY(mod) static void f_select(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   y[0] = mn_select(g, mn_lt(g, x[0], x[1]), x[0], mn_exp(g, x[1]));
@@ -178,6 +178,9 @@ static const gc_case cases[] = {
     U(sigmoid, -4, 4),
     U(erf, -2, 2),
     U(softplus, -4, 4),
+    U(normal_cdf, -3, 3),
+    U(normal_pdf, -3, 3),
+    U(gelu_slope, -3, 3),
     U(silu_slope, -4, 4),
     U(silu, -3, 3),
     U(gelu, -3, 3),

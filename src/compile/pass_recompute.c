@@ -16,7 +16,9 @@ static bool is_dear(const mn_node *n) {
   enum { NEAR = 256 << 10 };
   if (n->op->cls != MN_OP_ELEMENTWISE) return false;
   if (n->op->code == MN_EW_SOFTPLUS) return true;
-  return (n->op->code == MN_EW_ERF || n->op->code == MN_EW_EXP) && n->out[0]->dtype != MN_BF16 && bytes_of(n->out[0]) <= NEAR;
+  const int code = n->op->code;
+  return (code == MN_EW_ERF || code == MN_EW_EXP || code == MN_EW_NORMAL_CDF || code == MN_EW_NORMAL_PDF) && n->out[0]->dtype != MN_BF16 &&
+         bytes_of(n->out[0]) <= NEAR;
 }
 
 static bool is_cheap(const mn_node *n, mn_activation_policy policy) {

@@ -62,6 +62,12 @@ static void ew_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need,
     din[0] = mn_mul(g, d, mn_mul(g, mn_mul(g, s, rest), bend));
     break;
   }
+  case MN_EW_NORMAL_CDF:
+    din[0] = mn_mul(g, d, mn_normal_pdf(g, a));
+    break;
+  case MN_EW_NORMAL_PDF:
+    din[0] = mn_neg(g, mn_mul(g, mn_mul(g, d, y), a));
+    break;
   case MN_EW_ADD:
     din[0] = d, din[1] = d;
     break;
@@ -301,10 +307,8 @@ mn_tensor *mn_mul_scalar(mn_graph *g, mn_tensor *x, double v) { return x ? mn_mu
 mn_tensor *mn_square(mn_graph *g, mn_tensor *x) { return mn_mul(g, x, x); }
 mn_tensor *mn_relu(mn_graph *g, mn_tensor *x) { return x ? mn_maximum(g, x, c(g, x, 0)) : NULL; }
 
-mn_tensor *mn_gelu(mn_graph *g, mn_tensor *x) { /* x Phi(x) */
-  mn_tensor *cdf = mn_mul_scalar(g, mn_add_scalar(g, mn_erf(g, mn_mul_scalar(g, x, M_SQRT1_2)), 1), 0.5);
-  return mn_mul(g, x, cdf);
-}
+mn_tensor *mn_gelu(mn_graph *g, mn_tensor *x) { return mn_mul(g, x, mn_normal_cdf(g, x)); }
+mn_tensor *mn_gelu_slope(mn_graph *g, mn_tensor *x) { return mn_add(g, mn_normal_cdf(g, x), mn_mul(g, x, mn_normal_pdf(g, x))); }
 
 mn_tensor *mn_gelu_tanh(mn_graph *g, mn_tensor *x) {
   mn_tensor *cube = mn_mul(g, x, mn_mul(g, x, x));

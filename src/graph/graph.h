@@ -213,14 +213,17 @@ typedef enum mn_direction { MN_FORWARD, MN_BACKWARD } mn_direction;
   X(LOG1P, log1p)                                                                                                                          \
   X(SIN, sin)                                                                                                                              \
   X(COS, cos)                                                                                                                              \
-  X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
+  X(TANH, tanh)                                                                                                                            \
+  X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)               \
+      X(NORMAL_CDF, normal_cdf) X(NORMAL_PDF, normal_pdf)
 #define MN_EW_BINARY(X)                                                                                                                    \
   X(ADD, add)                                                                                                                              \
   X(SUB, sub)                                                                                                                              \
   X(MUL, mul)                                                                                                                              \
   X(DIV, div) X(MAXIMUM, maximum) X(MINIMUM, minimum) X(POW, pow) X(MOD, mod) X(LT, lt) X(LE, le) X(EQ, eq) X(AND, and) X(OR, or)
 /* mn_neg(g, x), mn_exp(g, x), mn_sigmoid(g, x), ...; mn_add(g, a, b), mn_mul(g, a, b), ...: one function for each name above.
- * sign(0)=0; softplus(x) = log(1 + exp(x)), stable; silu(x) = x sigmoid(x), silu_slope its derivative; mod is floored, with the sign of the divisor; comparisons, AND, OR, NOT give bool. */
+ * sign(0)=0; softplus(x) = log(1 + exp(x)), stable; silu(x) = x sigmoid(x), silu_slope its derivative; normal_cdf and
+ * normal_pdf are Phi and phi of the standard normal distribution, within 2^-23 of 1 in f32; mod is floored, with the sign of the divisor; comparisons, AND, OR, NOT give bool. */
 typedef enum mn_ew_code {
 #define X(upper, lower) MN_EW_##upper,
   MN_EW_UNARY(X) MN_EW_BINARY(X)
@@ -241,8 +244,9 @@ mn_tensor *mn_cast(mn_graph *g, mn_tensor *x, mn_dtype t); /* returns x itself w
 mn_tensor *mn_add_scalar(mn_graph *g, mn_tensor *x, double c);
 mn_tensor *mn_mul_scalar(mn_graph *g, mn_tensor *x, double c);
 mn_tensor *mn_square(mn_graph *g, mn_tensor *x);
-mn_tensor *mn_gelu(mn_graph *g, mn_tensor *x);      /* exact, with erf */
-mn_tensor *mn_gelu_tanh(mn_graph *g, mn_tensor *x); /* tanh approximation */
+mn_tensor *mn_gelu(mn_graph *g, mn_tensor *x);       /* x Phi(x) */
+mn_tensor *mn_gelu_slope(mn_graph *g, mn_tensor *x); /* its derivative, Phi(x) + x phi(x) */
+mn_tensor *mn_gelu_tanh(mn_graph *g, mn_tensor *x);  /* tanh approximation */
 mn_tensor *mn_relu(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_log_sigmoid(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_stop_gradient(mn_graph *g, mn_tensor *x);

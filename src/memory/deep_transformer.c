@@ -125,11 +125,6 @@ static mn_tensor *moved(mn_graph *g, const kernel_config *c, mn_tensor *theta, m
   mn_tensor *ratio = mn_mul_scalar(g, mn_sqrt(g, mn_add_scalar(g, size2, 1e-12)), 1 / c->grad_clamp);
   return mn_mul(g, step, mn_div(g, mn_tanh(g, ratio), ratio));
 }
-static mn_tensor *gelu_slope(mn_graph *g, mn_tensor *z) {
-  mn_tensor *cdf = mn_mul_scalar(g, mn_add_scalar(g, mn_erf(g, mn_mul_scalar(g, z, sqrt(0.5))), 1), 0.5);
-  mn_tensor *density = mn_mul_scalar(g, mn_exp(g, mn_mul_scalar(g, mn_square(g, z), -0.5)), 0.39894228040143267794);
-  return mn_add(g, cdf, mn_mul(g, z, density));
-}
 static rows learnt(mn_graph *g, const memory *m, mn_tensor *k, mn_tensor *v, mn_tensor *theta) { /* theta [B,H,n,1] */
   const kernel_config *c = m->c;
   mn_tensor *z = first(g, m, k);
@@ -141,7 +136,7 @@ static rows learnt(mn_graph *g, const memory *m, mn_tensor *k, mn_tensor *v, mn_
   }
   r.a = mn_gelu(g, z);
   mn_tensor *delta2 = c->attracts ? mn_neg(g, v) : mn_sub(g, second(g, m, r.a), v);
-  mn_tensor *delta1 = mn_mul(g, second_back(g, m, delta2), gelu_slope(g, z));
+  mn_tensor *delta1 = mn_mul(g, second_back(g, m, delta2), mn_gelu_slope(g, z));
   r.P = moved(g, c, theta, delta1, sumsq(g, delta1));
   r.Q = moved(g, c, theta, delta2, mn_mul(g, sumsq(g, delta2), sumsq(g, r.a)));
   return r;

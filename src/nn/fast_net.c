@@ -31,15 +31,6 @@ const char *mn_fast_name(const mn_fast_config *c, int part) {
 }
 
 /* ---- between the products ---- */
-static mn_tensor *normal_cdf(mn_graph *g, mn_tensor *z) {
-  return mn_mul_scalar(g, mn_add_scalar(g, mn_erf(g, mn_mul_scalar(g, z, 0.70710678118654752440)), 1), 0.5);
-}
-static mn_tensor *gelu(mn_graph *g, mn_tensor *z) { return mn_mul(g, z, normal_cdf(g, z)); }
-static mn_tensor *gelu_slope(mn_graph *g, mn_tensor *z) {
-  mn_tensor *density = mn_mul_scalar(g, mn_exp(g, mn_mul_scalar(g, mn_square(g, z), -0.5)), 0.39894228040143267794);
-  return mn_add(g, normal_cdf(g, z), mn_mul(g, z, density));
-}
-
 mn_tensor *mn_fast_lifted(mn_graph *g, const mn_fast_config *c, mn_tensor *x) {
   if (!c->lift) return x;
   mn_tensor *phi = mn_poly2(g, x, c->lift);
@@ -69,12 +60,12 @@ mn_tensor *mn_fast_answer(mn_graph *g, const mn_fast_config *c, mn_fast_weights 
   mn_tensor *r = mn_fast_lifted(g, c, x), *gamma = NULL;
   const int L = matrices(c);
   if (c->net == MN_FAST_GATED) {
-    r = mn_mul(g, gelu(g, w.product(g, w.ctx, GATE, r)), w.product(g, w.ctx, UP, r));
+    r = mn_mul(g, mn_gelu(g, w.product(g, w.ctx, GATE, r)), w.product(g, w.ctx, UP, r));
     r = w.product(g, w.ctx, DOWN, r);
   } else
     for (int l = 0; l < L; l++) {
       r = w.product(g, w.ctx, l, r);
-      if (l < L - 1) r = gelu(g, r);
+      if (l < L - 1) r = mn_gelu(g, r);
     }
   if (c->net == MN_FAST_LN_MLP) gamma = c->gamma ? of_heads(g, c, c->gamma) : w.gamma(g, w.ctx);
   return finished(g, c, r, gamma, x);
@@ -148,19 +139,19 @@ mn_fast_gradients mn_fast_gradient(mn_graph *g, const mn_fast_config *c, mn_tens
     out.x[UP] = out.x[GATE];
     z[GATE] = mn_matmul(g, out.x[GATE], anchor[GATE]);
     z[UP] = mn_matmul(g, out.x[UP], anchor[UP]);
-    mn_tensor *open = gelu(g, z[GATE]);
+    mn_tensor *open = mn_gelu(g, z[GATE]);
     out.x[DOWN] = mn_mul(g, open, z[UP]);
     delta[DOWN] = slope_at_last(g, c, anchor, mn_matmul(g, out.x[DOWN], anchor[DOWN]), k, v, &out);
     mn_tensor *hidden = backwards(g, delta[DOWN], anchor[DOWN]);
     delta[UP] = mn_mul(g, hidden, open);
-    delta[GATE] = mn_mul(g, mn_mul(g, hidden, z[UP]), gelu_slope(g, z[GATE]));
+    delta[GATE] = mn_mul(g, mn_mul(g, hidden, z[UP]), mn_gelu_slope(g, z[GATE]));
   } else {
     for (int l = 0; l < L; l++) {
       z[l] = mn_matmul(g, out.x[l], anchor[l]);
-      if (l < L - 1) out.x[l + 1] = gelu(g, z[l]);
+      if (l < L - 1) out.x[l + 1] = mn_gelu(g, z[l]);
     }
     delta[L - 1] = slope_at_last(g, c, anchor, z[L - 1], k, v, &out);
-    for (int l = L - 1; l > 0; l--) delta[l - 1] = mn_mul(g, backwards(g, delta[l], anchor[l]), gelu_slope(g, z[l - 1]));
+    for (int l = L - 1; l > 0; l--) delta[l - 1] = mn_mul(g, backwards(g, delta[l], anchor[l]), mn_gelu_slope(g, z[l - 1]));
   }
   for (int l = 0; l < L; l++) out.delta[l] = written(g, c, out.x[l], delta[l]);
   return out;

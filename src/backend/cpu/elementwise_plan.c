@@ -350,6 +350,8 @@ static bool is_dear(int code) {
   case MN_EW_SOFTPLUS:
   case MN_EW_SILU:
   case MN_EW_SILU_SLOPE:
+  case MN_EW_NORMAL_CDF:
+  case MN_EW_NORMAL_PDF:
     return true;
   default:
     return false;

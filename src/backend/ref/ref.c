@@ -84,6 +84,10 @@ static double apply(mn_ew_code code, double a, double b, double c) {
     return sigmoid(a) * (1 + a * sigmoid(-a));
   case MN_EW_ERF:
     return erf(a);
+  case MN_EW_NORMAL_CDF:
+    return 0.5 * erfc(-a * M_SQRT1_2);
+  case MN_EW_NORMAL_PDF:
+    return exp(-0.5 * a * a) / sqrt(2 * M_PI);
   case MN_EW_FLOOR:
     return floor(a);
   case MN_EW_NOT:

@@ -44,6 +44,8 @@ UNARY_F32(sigmoid, vf_sigmoid(x))
 UNARY_F32(silu, x *vf_sigmoid(x))
 UNARY_F32(silu_slope, vf_silu_slope(x))
 UNARY_F32(erf, vf_erf(x))
+UNARY_F32(normal_cdf, vf_normal_cdf(x))
+UNARY_F32(normal_pdf, vf_normal_pdf(x))
 UNARY_F32(softplus, vf_softplus(x))
 UNARY_F32(floor, vf_floor(x))
 UNARY_F32(round_bf16, vf_round_bf16(x))
@@ -230,6 +232,8 @@ UNARY(f64, sigmoid, double, double, 1 / (1 + exp(-x)))
 UNARY(f64, silu, double, double, x / (1 + exp(-x)))
 UNARY(f64, silu_slope, double, double, (1 + x / (1 + exp(x))) / (1 + exp(-x)))
 UNARY(f64, erf, double, double, erf(x))
+UNARY(f64, normal_cdf, double, double, 0.5 * erfc(-x * 0.70710678118654752440))
+UNARY(f64, normal_pdf, double, double, 0.39894228040143267794 * exp(-0.5 * x * x))
 UNARY(f64, softplus, double, double, x != x ? x : softplus_f64(x))
 UNARY(f64, floor, double, double, floor(x))
 BINARY(f64, add, double, double, u + v)
@@ -370,7 +374,8 @@ SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
 #define REAL(P)                                                                                                                            \
   [MN_EW_SQRT] = P##_sqrt, [MN_EW_RSQRT] = P##_rsqrt, [MN_EW_RECIP] = P##_recip, [MN_EW_EXP] = P##_exp, [MN_EW_LOG] = P##_log,             \
   [MN_EW_LOG1P] = P##_log1p, [MN_EW_SIN] = P##_sin, [MN_EW_COS] = P##_cos, [MN_EW_TANH] = P##_tanh, [MN_EW_SIGMOID] = P##_sigmoid,         \
-  [MN_EW_ERF] = P##_erf, [MN_EW_SOFTPLUS] = P##_softplus, [MN_EW_SILU] = P##_silu, [MN_EW_SILU_SLOPE] = P##_silu_slope
+  [MN_EW_ERF] = P##_erf, [MN_EW_SOFTPLUS] = P##_softplus, [MN_EW_SILU] = P##_silu, [MN_EW_SILU_SLOPE] = P##_silu_slope,                    \
+  [MN_EW_NORMAL_CDF] = P##_normal_cdf, [MN_EW_NORMAL_PDF] = P##_normal_pdf
 #define CAST_ROW(from)                                                                                                                     \
   [MN_F32] = cast_##from##_f32, [MN_F64] = cast_##from##_f64, [MN_BF16] = cast_##from##_bf16, [MN_I32] = cast_##from##_i32,                \
   [MN_I64] = cast_##from##_i64, [MN_BOOL] = cast_##from##_bool
@@ -378,29 +383,29 @@ SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
 #define cast_bf16_bf16 copy2
 #define cast_bool_bool copy1
 
-    const mn_ew_vec MN_ISA_NAME(mn_ew_table) = {
-        .f32 = {NUMERIC(f32), REAL(f32)},
-        .f64 = {NUMERIC(f64), REAL(f64)},
-        .i32 = {NUMERIC(i32)},
-        .i64 = {NUMERIC(i64)},
-        .boolean = {[MN_EW_NOT] = bool_not,
-                    [MN_EW_AND] = bool_and,
-                    [MN_EW_OR] = bool_or,
-                    [MN_EW_EQ] = bool_eq,
-                    [MN_EW_LT] = bool_lt,
-                    [MN_EW_LE] = bool_le,
-                    [MN_EW_SELECT] = bool_select},
-        .fma_f32 = f32_fma,
-        .cast = {[MN_F32] = {CAST_ROW(f32)},
-                 [MN_F64] = {CAST_ROW(f64)},
-                 [MN_BF16] = {CAST_ROW(bf16)},
-                 [MN_I32] = {CAST_ROW(i32)},
-                 [MN_I64] = {CAST_ROW(i64)},
-                 [MN_BOOL] = {CAST_ROW(bool)}},
-        .round_bf16 = {[MN_F32] = f32_round_bf16,
-                       [MN_F64] = f64_round_bf16,
-                       [MN_I32] = i32_round_bf16,
-                       [MN_I64] = i64_round_bf16,
-                       [MN_BOOL] = cast_bool_f32},
-        .spread = {spread_1, spread_2, spread_4, spread_8, spread_bf16},
+const mn_ew_vec MN_ISA_NAME(mn_ew_table) = {
+    .f32 = {NUMERIC(f32), REAL(f32)},
+    .f64 = {NUMERIC(f64), REAL(f64)},
+    .i32 = {NUMERIC(i32)},
+    .i64 = {NUMERIC(i64)},
+    .boolean = {[MN_EW_NOT] = bool_not,
+                [MN_EW_AND] = bool_and,
+                [MN_EW_OR] = bool_or,
+                [MN_EW_EQ] = bool_eq,
+                [MN_EW_LT] = bool_lt,
+                [MN_EW_LE] = bool_le,
+                [MN_EW_SELECT] = bool_select},
+    .fma_f32 = f32_fma,
+    .cast = {[MN_F32] = {CAST_ROW(f32)},
+             [MN_F64] = {CAST_ROW(f64)},
+             [MN_BF16] = {CAST_ROW(bf16)},
+             [MN_I32] = {CAST_ROW(i32)},
+             [MN_I64] = {CAST_ROW(i64)},
+             [MN_BOOL] = {CAST_ROW(bool)}},
+    .round_bf16 = {[MN_F32] = f32_round_bf16,
+                   [MN_F64] = f64_round_bf16,
+                   [MN_I32] = i32_round_bf16,
+                   [MN_I64] = i64_round_bf16,
+                   [MN_BOOL] = cast_bool_f32},
+    .spread = {spread_1, spread_2, spread_4, spread_8, spread_bf16},
 };

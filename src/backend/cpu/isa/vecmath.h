@@ -126,19 +126,19 @@ MN_INLINE vf vf_silu_slope(vf x) { /* of silu(x) = x sigmoid(x) */
   return s + x * s * (1.0f - s);
 }
 
-/* ---- erf ---- a polynomial in x^2 up to 1; then 1 - e^p(x), p fitted to log erfc, which is 1 in f32 from 3.93 on. Vectors whose values are all
- * below 1, as most are that a gelu sees, spare the second, which is three quarters of the work. */
-MN_INLINE vf vf_erf(vf x) {
-  vf z = x * x, a = vf_abs(x);
+/* ---- erf, Phi and phi ---- erf: a polynomial in x^2 up to 1; then 1 - e^p(x), p fitted to log erfc, which is 1 in f32 from 3.93 on. Vectors
+ * whose values are all below 1, as most are that a gelu sees, spare the second, which is three quarters of the work. */
+MN_INLINE vf vf_erf_near_(vf x) { /* |x| < 1 */
+  vf z = x * x;
   vf p = vf_fma(vf_set1(0x1.4ae4d0p-14f), z, vf_set1(-0x1.a485ecp-11f));
   p = vf_fma(p, z, vf_set1(0x1.5419f6p-8f));
   p = vf_fma(p, z, vf_set1(-0x1.b7fbb4p-6f));
   p = vf_fma(p, z, vf_set1(0x1.ce2d20p-4f));
   p = vf_fma(p, z, vf_set1(-0x1.81273ep-2f));
   p = vf_fma(p, z, vf_set1(0x1.06eba8p-3f));
-  vf near = vf_fma(p, x, x);
-  vm below = vf_lt(a, vf_set1(1.0f));
-  if (!vm_any(vm_not(below))) return near;
+  return vf_fma(p, x, x);
+}
+MN_INLINE vf vf_erfc_far_(vf a) { /* a >= 1 */
   vf b = vf_min(vf_set1(4.0f), a);
   vf l = vf_fma(vf_set1(-0x1.6bd7d8p-16f), b, vf_set1(0x1.cec5f8p-12f));
   l = vf_fma(l, b, vf_set1(-0x1.138cbap-8f));
@@ -147,8 +147,22 @@ MN_INLINE vf vf_erf(vf x) {
   l = vf_fma(l, b, vf_set1(-0x1.443566p-1f));
   l = vf_fma(l, b, vf_set1(-0x1.212c0cp+0f));
   l = vf_fma(l, b, vf_set1(0x1.8a5736p-13f));
-  return vf_select(below, near, vf_copysign(1.0f - vf_exp(l), x));
+  return vf_exp(l);
 }
+MN_INLINE vf vf_erf(vf x) {
+  vf a = vf_abs(x), near = vf_erf_near_(x);
+  vm below = vf_lt(a, vf_set1(1.0f));
+  if (!vm_any(vm_not(below))) return near;
+  return vf_select(below, near, vf_copysign(1.0f - vf_erfc_far_(a), x));
+}
+MN_INLINE vf vf_normal_cdf(vf x) { /* (1 + erf(x / sqrt 2)) / 2; of what is far below 0, erfc / 2, which does not cancel */
+  vf y = x * 0x1.6a09e6p-1f, a = vf_abs(y), near = vf_fma(vf_erf_near_(y), vf_set1(0.5f), vf_set1(0.5f));
+  vm below = vf_lt(a, vf_set1(1.0f));
+  if (!vm_any(vm_not(below))) return near;
+  vf tail = vf_select(vf_le(vf_set1(4.0f), a), vf_zero(), 0.5f * vf_erfc_far_(a));
+  return vf_select(below, near, vf_select(vf_lt(x, vf_zero()), tail, 1.0f - tail));
+}
+MN_INLINE vf vf_normal_pdf(vf x) { return 0x1.988454p-2f * vf_exp(-0.5f * x * x); }
 
 /* log(1 + e^x) = max(0, x) + log(1 + t), t = e^-|x| in [0, 1], and log(1 + t) = 2 atanh s with s = t / (2 + t) in [0, 1/3]: a series in
  * s^2 <= 1/9, whose rest is below 2e-8 of it */
