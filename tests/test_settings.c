@@ -302,6 +302,9 @@ static void keys_out_of_place(void) {
       {"model={d_model: 32, layers: 5, blocks: [{mixer: {type: aaren}}]}", "layers is 5, but `blocks` makes 1"},
       {"model.block.mixer={type: titans_lmm, segment: 128}", "segment has no effect with type titans_lmm"},
       {"model.block.mixer={type: titans_mac, window: 128}", "window has no effect with type titans_mac"},
+      {"model.block.mixer={type: titans_mac, tokens: 3}",
+       "(known: type, heads, head_dim, memory_net, memory_depth, memory_expand, memory_residual, chunk, granularity, read, lr_max, "
+       "momentum, decay, grad_clamp, conv, output_gate, persistent, segment, rope_theta, trunc_bptt)"},
       {"model.block.mixer={type: attention, rope: false, rope_theta: 1e5}", "rope_theta has no effect with rope: false"},
       {"model.block.mixer={type: attention, rope_factor: 4}", "rope_factor has no effect without a rope_scaling"},
       {"tokenizer={vocab_size: 4096}", "vocab_size has no effect with type bytes"},

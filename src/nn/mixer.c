@@ -38,6 +38,15 @@ static mn_status check_own(const mn_value *map, const char *where, const mn_mixe
   return MN_OK;
 }
 
+/* Does a file that spells out all hold keys of the family's other types? */
+static bool spells_others(const mn_value *map, const mn_mixer_def *d) {
+  for (size_t i = 0; i < map->count; i++) {
+    const char *key = map->as.entries[i].key;
+    if (mn_field_find(written(d), key) && !mn_field_find(d->fields, key)) return true;
+  }
+  return false;
+}
+
 static mn_mixer *base_of(const mn_mixer *m) { return (mn_mixer *)((char *)m->config + m->def->base); }
 mn_mixer *mn_mixer_base(const mn_mixer *m) { return m->def->base && base_of(m)->def ? base_of(m) : NULL; }
 
@@ -106,8 +115,8 @@ mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where
   if (!(out->config = mn_arena_alloc(arena, d->config_size))) return MN_ERR_MEMORY;
   mn_config_defaults(written(d), out->config);
   MN_TRY(check_own(map, where, d));
-  const mn_config_part parts[] = {{type_fields, &t}, {d->fields, out->config}, {written(d), out->config}};
-  MN_TRY(mn_config_parse(arena, map, where, parts, d->written ? 3 : 2));
+  const mn_config_part parts[] = {{type_fields, &t}, {spells_others(map, d) ? written(d) : d->fields, out->config}};
+  MN_TRY(mn_config_parse(arena, map, where, parts, 2));
   if (d->base) MN_TRY(parse_base(arena, map, where, d_model, out));
   if (d->list) MN_TRY(parse_list(arena, map, where, d_model, out));
   return d->check ? d->check(map, where, d_model, out->config) : MN_OK;
