@@ -544,6 +544,16 @@ static void what_a_recipe_may_not_ask_for(void) {
   mk_refused(R "encoder: {block: {mixer: " READER "}}\nwrite: interlayers\n", "recipe.yaml:7|write must be one of|self_interlayer");
   mk_refused(R "encoder: {block: {mixer: " READER "}}\nmemory: {heads: 3}\n", "recipe.yaml:7|heads must divide d_model 8");
   mk_refused(R "encoder: {block: {mixer: " READER "}}\nmemory: 4\n", "recipe.yaml:7|memory must be a map");
+  mk_refused(R "encoder: {block: {mixer: " READER "}}\nmemory: {heads: 8}\n", "recipe.yaml:7|memory.head_dim must be even|it is 1");
+  mk_refused("type: rxt\nvocab_size: 9\nd_model: 4\nencoder: {block: {mixer: " READER "}}\n"
+             "block: {mixer: {type: attention, heads: 2}, cross: {heads: 1}}\n",
+             "recipe.yaml:1|memory.head_dim must be even"); /* of four heads, which nobody asked for */
+#define ASKS(cross, more) "type: rxt\nvocab_size: 9\nd_model: 6\nblock:\n  mixer: {type: attention, heads: 1" more "}\n" cross
+#define READS             "encoder: {block: {mixer: {type: attention, heads: 1, causal: false}}}\nmemory: {heads: 1}\n"
+  mk_refused(ASKS("  cross: {heads: 2}\n", "") READS, "recipe.yaml:6|block.cross.head_dim must be even for rotary positions, it is 3");
+  mk_refused(ASKS("  cross: {heads: 2, head_dim: 5}\n", "") READS, "recipe.yaml:6|block.cross.head_dim must be even");
+  mk_refused(ASKS("", "") READS, "recipe.yaml:5|block.cross.heads must divide d_model 6");
+  mk_refused(ASKS("  cross: {heads: 1}\n", ", causal: false") READS, "recipe.yaml:5|block must be causal|sees later tokens");
   mk_model m;
   mc_bag in = {0};
   mk_built b;

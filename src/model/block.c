@@ -45,14 +45,13 @@ static mn_status parse_cross(mn_arena *arena, const mn_value *map, const mn_valu
                              const mn_cross_config **out) {
   bool none = cross && cross->kind == MN_TEXT && !strcmp(cross->as.text, "none");
   if (cross && !stack->source)
-    return mn_config_fail(map, NULL, "cross", "has no effect: only the decoder of an encoder_decoder has a source; leave it out");
+    return mn_config_fail(map, NULL, "cross", "has no effect: only the decoder of an encoder_decoder or an rxt has a source; leave it out");
   if (none || !stack->source) return MN_OK;
   if (cross && cross->kind != MN_MAP) return mn_config_fail(map, NULL, "cross", "must be none or a map such as {heads: 4}");
   mn_cross_config *c = mn_arena_alloc(arena, sizeof *c);
   if (!c) return MN_ERR_MEMORY;
-  MN_TRY(mn_config_read(arena, cross, NULL, mn_cross_fields, c));
   *out = c;
-  return mn_cross_check(cross ? cross : map, NULL, stack->d_model, c);
+  return mn_cross_parse(arena, map, NULL, "cross", cross, stack->d_model, stack->turned, c);
 }
 
 static mn_status parse_block(mn_arena *arena, const mn_value *map, const mn_stack_config *stack, mn_block *out, int64_t *repeat) {

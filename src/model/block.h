@@ -42,6 +42,7 @@ typedef struct mn_stack {
 /* What a stack's blocks have in common, and where they stand in the recipe. */
 typedef struct mn_stack_config {
   bool source;      /* there is a sequence to attend to: a block does, unless it says cross: none */
+  bool turned;      /* and its queries are turned by their position */
   bool conditioned; /* blocks may have a condition */
   int64_t d_model, layers;
   int norm; /* mn_norm_kind */

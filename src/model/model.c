@@ -117,6 +117,8 @@ const char *mn_model_axes(const mn_model *m, const mn_port *port, mn_sizes free,
 
 int64_t mn_model_most(const mn_model *m, char axis) { return m->def->most ? m->def->most(m, axis) : INT64_MAX; }
 
+int64_t mn_model_whole(const mn_model *m) { return m->def->whole ? m->def->whole(m) : 1; }
+
 int64_t mn_model_ids(const mn_model *m, const mn_port *port) {
   if (port->dtype != MN_I32) return 0;
   if (!strcmp(port->name, "condition")) return m->config.condition_classes;
@@ -335,7 +337,14 @@ static mn_status check_logits(const mn_model *m, const mn_value *map, const char
 
 static mn_status parse_stack(mn_model *m, const mn_value *map, const char *where) {
   mn_model_config *c = &m->config;
-  const mn_stack_config stack = {m->def->source, m->def->conditioned, c->d_model, c->layers, c->norm, c->norm_eps, c->block, c->blocks};
+  const mn_stack_config stack = {.source = m->def->source,
+                                 .conditioned = m->def->conditioned,
+                                 .d_model = c->d_model,
+                                 .layers = c->layers,
+                                 .norm = c->norm,
+                                 .norm_eps = c->norm_eps,
+                                 .block = c->block,
+                                 .blocks = c->blocks};
   MN_TRY(mn_stack_parse(m->arena, map, where, &stack, &m->stack));
   c->layers = m->stack.n;
   return MN_OK;

@@ -57,6 +57,8 @@ typedef struct mn_model_def {
   int64_t (*size)(const mn_model *m, char axis);
   /* How long a free axis may be in a stream. NULL: any. */
   int64_t (*most)(const mn_model *m, char axis);
+  /* Sequences of more tokens than this are whole multiples of it: the turns of a dialogue. NULL: they have any length. */
+  int64_t (*whole)(const mn_model *m);
   /* How many ids an i32 input chooses among; 0: it holds none (a length). NULL: vocab_size where it is `tokens`, else 0. */
   int64_t (*ids)(const mn_model *m, const mn_port *port);
   /* MN_TRUNK_TOKENS: does it read tokens, by its keys? Else it has no vocabulary. NULL: always. */
@@ -123,6 +125,7 @@ const mn_port *mn_model_output(const mn_model *m, const char *name);
 mn_shape mn_model_shape(const mn_model *m, const mn_port *port, mn_sizes free);
 int64_t mn_model_ids(const mn_model *m, const mn_port *port); /* as mn_model_def.ids */
 int64_t mn_model_most(const mn_model *m, char axis);          /* as mn_model_def.most; INT64_MAX: any */
+int64_t mn_model_whole(const mn_model *m);                    /* as mn_model_def.whole; 1: any length */
 /* The same for people: "[B, T, 3]", with a letter where the axis is free and `free` does not know it. */
 const char *mn_model_axes(const mn_model *m, const mn_port *port, mn_sizes free, char buf[96]);
 /* What an input holds, [B,...] i32: ids of its vocabulary, lengths within the row. `where` begins the message: the name of a file. */

@@ -63,13 +63,24 @@ static const mn_port outputs[] = {{"hidden", MN_F32, "BTD", false, "after the la
 
 /* ---- keys ---- */
 
-/* A memory for each of the encoder's layers, and for each block of the decoder that looks at one. */
+/* A memory for each of the encoder's layers, and for each block of the decoder that looks at one; the decoder sees nothing before it is said. */
 static mn_status count_layers(mn_model *m, const mn_value *map, const char *where) {
   rxt_config *c = m->own;
   const mn_model_config *k = &m->config;
   mn_stack decoder;
   MN_TRY(mn_stack_parse(m->arena, map, where,
-                        &(mn_stack_config){true, false, k->d_model, k->layers, k->norm, k->norm_eps, k->block, k->blocks}, &decoder));
+                        &(mn_stack_config){.source = true,
+                                           .turned = true,
+                                           .d_model = k->d_model,
+                                           .layers = k->layers,
+                                           .norm = k->norm,
+                                           .norm_eps = k->norm_eps,
+                                           .block = k->block,
+                                           .blocks = k->blocks},
+                        &decoder));
+  const char *why = mn_stack_not_causal(&decoder);
+  if (why)
+    return mn_config_fail(map, where, k->blocks ? "blocks" : "block", "must be causal, so that it can answer token by token: %s", why);
   for (int i = 0; i < decoder.n; i++) c->layers += decoder.blocks[i].cross != NULL;
   if (c->layers == c->stack.n) return MN_OK;
   return mn_config_fail(
@@ -88,12 +99,8 @@ static mn_status check_write(mn_model *m, const mn_value *map, const char *where
   if (!grouped && c->group) return mn_config_fail(map, where, "group", "has no effect without write: grouped; leave it out");
   if (c->gate == MN_GATE_NONE && mn_config_given(map, "gate_act"))
     return mn_config_fail(map, where, "gate_act", "has no effect with gate: none; leave it out");
-  if (c->memory && c->memory->kind != MN_MAP) return mn_config_fail(map, where, "memory", "must be a map such as {heads: 4}");
   mn_memory_attention_config *a = &c->attention;
-  MN_TRY(mn_config_read(m->arena, c->memory, NULL, mn_cross_fields, &a->heads));
-  MN_TRY(mn_cross_check(c->memory ? c->memory : map, c->memory ? NULL : where, m->config.d_model, &a->heads));
-  if (a->heads.head_dim % 2)
-    return mn_config_fail(c->memory, NULL, "head_dim", "must be even for rotary positions, it is %lld", (long long)a->heads.head_dim);
+  MN_TRY(mn_cross_parse(m->arena, map, where, "memory", c->memory, m->config.d_model, true, &a->heads));
   a->write = c->write, a->gate = c->gate, a->gate_act = c->gate_act, a->group = c->group;
   a->norm = m->config.norm, a->norm_eps = m->config.norm_eps;
   c->memory = NULL;
@@ -122,6 +129,8 @@ static int64_t size(const mn_model *m, char axis) {
   const rxt_config *c = m->own;
   return axis == 'V' ? m->config.vocab_size : axis == 'D' ? m->config.d_model : axis == 'M' ? c->layers * c->slots : 0;
 }
+
+static int64_t whole(const mn_model *m) { return ((const rxt_config *)m->own)->turn; }
 
 static int64_t ids(const mn_model *m, const mn_port *p) {
   return !strcmp(p->name, "turn_ends") ? 2 : m->config.vocab_size; /* tokens, and tokens of which some are hidden */
@@ -408,6 +417,7 @@ const mn_model_def mn_model_rxt = {
     .inputs = inputs,
     .outputs = outputs,
     .size = size,
+    .whole = whole,
     .ids = ids,
     .check = check,
     .spell = spell,

@@ -13,12 +13,20 @@ const mn_field mn_cross_fields[] = {MN_FIELD_INT(S, heads, 4, 1, 4096, "query he
                                     MN_FIELD_BOOL(S, bias, false, "biases in the projections"), MN_FIELD_END};
 #undef S
 
-mn_status mn_cross_check(const mn_value *map, const char *where, int64_t d_model, mn_cross_config *c) {
+mn_status mn_cross_parse(mn_arena *arena, const mn_value *map, const char *where, const char *key, const mn_value *v, int64_t d_model,
+                         bool turned, mn_cross_config *c) {
+  if (v && v->kind != MN_MAP) return mn_config_fail(map, where, key, "must be a map such as {heads: 4}");
+  const char *in = NULL; /* of keys that nobody gave */
+  if (!v && !(in = mn_arena_format(arena, "%s.%s", where ? where : map->path, key))) return MN_ERR_MEMORY;
+  MN_TRY(mn_config_read(arena, v, NULL, mn_cross_fields, c));
+  if (!v) v = map;
   if (c->kv_heads == 0) c->kv_heads = c->heads;
   if (c->heads % c->kv_heads)
-    return mn_config_fail(map, where, "kv_heads", "must divide heads: %lld does not divide %lld", (long long)c->kv_heads,
-                          (long long)c->heads);
-  return mn_check_heads(map, where, d_model, c->heads, &c->head_dim);
+    return mn_config_fail(v, in, "kv_heads", "must divide heads: %lld does not divide %lld", (long long)c->kv_heads, (long long)c->heads);
+  MN_TRY(mn_check_heads(v, in, d_model, c->heads, &c->head_dim));
+  if (turned && c->head_dim % 2)
+    return mn_config_fail(v, in, "head_dim", "must be even for rotary positions, it is %lld", (long long)c->head_dim);
+  return MN_OK;
 }
 
 mn_tensor *mn_key_positions(mn_graph *g, mn_tensor *length, int64_t S) {

@@ -13,7 +13,10 @@ typedef struct mn_cross_config {
   bool bias;
 } mn_cross_config;
 extern const mn_field mn_cross_fields[];
-mn_status mn_cross_check(const mn_value *map, const char *where, int64_t d_model, mn_cross_config *c);
+/* The map `v` (NULL: nothing was given) of the key `key` in `map`, which `where` names (NULL: its own path). turned: queries or keys will be
+ * turned by their position, which needs an even head_dim. */
+mn_status mn_cross_parse(mn_arena *arena, const mn_value *map, const char *where, const char *key, const mn_value *v, int64_t d_model,
+                         bool turned, mn_cross_config *c);
 
 typedef struct mn_cross_source {
   mn_tensor *x;      /* [B,S,D]; NULL: a stream goes on with the source it was given before */
