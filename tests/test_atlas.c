@@ -242,6 +242,8 @@ static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: omeganet\nns_steps: 5\n", 16, "recipe.yaml:2|ns_steps");
   mc_refused("type: dla\nmemory_window: 5\n", 16, "recipe.yaml:2|memory_window");
   mc_refused("type: omeganet\nmemory_window: 0\n", 16, "recipe.yaml:2|memory_window");
+  mc_refused("type: swla\nmemory_window: 1\nwindow_gate: false\n", 16, "recipe.yaml:3|window_gate has no effect with memory_window: 1");
+  mc_refused("type: dla\nfeatures_normed: false\n", 16, "recipe.yaml:2|features_normed has no effect with features: plain");
   mc_refused("type: atlas_mag\nheads: 2\nhead_dim: 3\n", 16, "head_dim|must be even");
   mc_refused("type: atlas_mac\nheads: 2\nhead_dim: 4\n", 16, "head_dim|d_model 16");
 }

@@ -84,6 +84,10 @@ static mn_status check(const mn_value *map, const char *where, int64_t d_model, 
   MN_TRY(mn_fast_check_lr(map, where, c->chunk, &c->lr_max));
   const bool linear = c->memory_net == NET_LINEAR;
   MN_TRY(mn_fast_check_net(map, where, linear, c->memory_expand, EXPAND, !linear, c->memory_residual));
+  if (c->features == FEATURES_PLAIN && !c->features_normed && mn_config_given(map, "features_normed"))
+    return mn_config_fail(map, where, "features_normed", "has no effect with features: plain, which is no lift; leave it out");
+  if (c->memory_window == 1 && !c->window_gate && mn_config_given(map, "window_gate"))
+    return mn_config_fail(map, where, "window_gate", "has no effect with memory_window: 1, which has no weights; leave it out");
   if (c->ns_every && c->chunk % c->ns_every)
     return mn_config_fail(map, where, "ns_every", "must divide chunk %lld, it is %lld", (long long)c->chunk, (long long)c->ns_every);
   return MN_OK;
