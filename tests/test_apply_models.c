@@ -1,5 +1,6 @@
 /* What must be true of `mneme apply` on models: every input port is fed by the tensor of its name; gradients reach inputs that are
- * numbers and every parameter; what a stream keeps of its source is given once; what does not fit a port is refused by its name. */
+ * numbers and every parameter; what a stream keeps of its source is given once; what does not fit a port is refused by its name; `mneme
+ * inspect` lists all that it reads. */
 #include "base/file.h"
 #include "mixer_check.h"
 #include "program.h"
@@ -296,12 +297,52 @@ static void test_what_does_not_fit_is_refused_by_its_port(void) {
   refused(7, &in, "", "masks holds 2 (element 2)", "there (1) or not (0)", "");
 }
 
+/* `mneme inspect --params` names what --params must hold, no more and no less: what only some inputs reach, and buffers, too. It needs no
+ * length, whatever the model's lengths are, and takes what is no stream. */
+static void test_inspect_lists_what_apply_reads(void) {
+  static const struct {
+    const char *recipe;
+    int inputs; /* which of them below */
+  } units[] = {
+      {"model: {type: rxt, vocab_size: 7, d_model: 4, turn: 3, slots: 2, memory: {heads: 1}, block: {mixer: {type: attention, heads: 1}, cross: "
+       "{heads: 1}}, encoder: {block: {mixer: {type: attention, heads: 1, causal: false}}}}",
+       0},
+      {"model: {type: lmuformer, channels: 3, num_classes: 2, d_model: 4, order: 3, spiking: true}", 1},
+      {"model: {vocab_size: 7, d_model: 8, layers: 2, block: {mixer: {type: synaptic, base: {type: attention, heads: 2}}}}", 0},
+      {"{d_model: 8, mixer: {type: attention, heads: 2, causal: false}}", 2},
+      {"{d_model: 8, block: {mixer: {type: attention, heads: 2, causal: false}, channel: {type: moe, choice_bias: true}}}", 2},
+      {"{d_model: 8, mixer: {type: atlas_mac, heads: 2, persistent: 1, memory_net: gated}}", 2},
+  };
+  for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+    mc_bag in = {0}, params = {0}, y = {0};
+    CHECK_OK(mn_file_write(DIR "/r.yaml", units[u].recipe, strlen(units[u].recipe)));
+    if (units[u].inputs == 0) add_ids(&in, "tokens", MN_SHAPE(B, 6), 7, 3);
+    else add(&in, units[u].inputs == 1 ? "frames" : "x", MN_SHAPE(B, 6, units[u].inputs == 1 ? 3 : 8), 3);
+    int ok = apply(NULL, &in, "", &y) && load("p.safetensors", &params);
+    CHECK(sh("cd " DIR " && " MNEME "inspect r.yaml --params --threads 1 2>&1") == 0, "%s: %s", units[u].recipe, out);
+    const char *list = strstr(out, "\nparameter "), *end = list ? strstr(list, "\n\n") : NULL;
+    int lines = 0;
+    for (const char *p = list; ok && end && p < end; p++) lines += *p == '\n';
+    CHECK(!ok || lines - 1 == params.n, "%s: %d are listed, %d are read", units[u].recipe, lines - 1, params.n);
+    for (int i = 0; ok && end && i < params.n; i++) {
+      char name[120];
+      snprintf(name, sizeof name, "\n%.100s ", params.t[i].name);
+      const char *at = strstr(list, name);
+      CHECK(at && at < end, "%s: %s is not listed", units[u].recipe, params.t[i].name);
+    }
+    mc_bag_free(&in);
+    mc_bag_free(&params);
+    mc_bag_free(&y);
+  }
+}
+
 int main(void) {
   if (sh("rm -rf " DIR " && mkdir -p " DIR) != 0) return 1;
   RUN(test_gradients_reach_every_input_and_parameter);
   RUN(test_padding_has_no_gradient);
   RUN(test_a_source_is_given_once);
   RUN(test_what_does_not_fit_is_refused_by_its_port);
+  RUN(test_inspect_lists_what_apply_reads);
   if (sh("rm -rf " DIR) != 0) return 1;
   return test_end();
 }

@@ -361,7 +361,7 @@ const mn_verb mn_verb_apply = {
     .summary = "run one mixer, block or model on given tensors",
     .usage = "RECIPE.yaml --input X.safetensors --output Y.safetensors [options]",
     .about = "The recipe is {d_model: D, mixer: {type: ...}}, {d_model: D, block: {...}} or {model: {...}}. `mneme inspect RECIPE.yaml "
-             "--params` lists every parameter and state tensor by name, shape and meaning, and what a model reads. A mixer or a block "
+             "--params` lists every parameter, buffer and state tensor by name, shape and meaning, and what a model reads. A mixer or a block "
              "reads x [B,T,D]; a model reads tensors of its ports' names and shapes: tokens [B,T], source [B,S] or [B,S,C] and "
              "source_length [B], frames [B,T,C], length [B], images [B,H,W,C], series [B,T,C]; those that may be left out are as if "
              "every row were full. y is what it says: a decoder's logits [B,T,vocab_size], a classifier's, a forecast. With --grad "

@@ -13,7 +13,7 @@
 #include <string.h>
 
 static const mn_option options[] = {
-    {"params", NULL, NULL, "list every parameter and state tensor: name, shape, type, meaning", 0},
+    {"params", NULL, NULL, "list every parameter, buffer and state tensor: name, shape, type, meaning", 0},
     {"plan", NULL, NULL, "list the compiled steps", 0},
     {"mode", "WORD", "train", "what is compiled: train (forward and backward), forward, step (one token of a stream)", 0},
     {"batch", "B", "1", "sequences", 0},
@@ -43,9 +43,9 @@ typedef struct inspection {
   int mode, policy;
   mn_dtype compute;
   unsigned passes_off;
-  int64_t B, T, parameters;
-  int n_params, n_states;
-  mn_param_info *params;
+  int64_t B, T;
+  mn_params *params; /* all, and buffers, whatever the computation reads of them; without memory */
+  int n_states;
   mn_state_info *states; /* of a stream; none where there is no stream */
   mn_limit limit;        /* of a stream */
   json_t *files;         /* of a model's directory; else NULL */
@@ -111,7 +111,7 @@ static mn_status program_of(computation *c, mn_dtype compute, bool carried, mn_p
 }
 
 /* ---- what is learned of it ---- */
-/* T where nobody gave it: 512, or what the model holds; that shows when it is built for one token. */
+/* T where nobody gave it: 512, or what the model holds, which shows when it is built for one token; in whole turns. */
 static mn_status usual_length(inspection *x) {
   const bool given = mn_cli_given(x->cli, "seq-len");
   if (given || x->mode == 2) {
@@ -124,6 +124,8 @@ static mn_status usual_length(inspection *x) {
   MN_TRY(program_of(&c, MN_F32, false, &p));
   const mn_status status = mn_program_limit(p, &limit);
   if (status == MN_OK) x->T = limit.tokens != MN_LIMIT_NONE && limit.tokens < 512 ? limit.tokens : 512;
+  const int64_t whole = x->unit.kind == MN_UNIT_MODEL ? mn_model_whole(x->unit.model) : 1;
+  if (x->T > whole) x->T -= x->T % whole;
   mn_program_free(p);
   return status;
 }
@@ -135,17 +137,9 @@ static bool keep_text(mn_arena *arena, const char **text) { /* beyond the end of
 
 static mn_status take_params(void *ctx, const mn_scope *s) {
   inspection *x = ctx;
-  const mn_param_info *info;
-  x->n_params = mn_scope_params(s, &info, NULL);
-  if (x->unit.kind == MN_UNIT_MODEL) MN_TRY(mn_cli_unit_groups(x->cli, x->arena, info, x->n_params));
-  x->params = mn_arena_alloc(x->arena, (size_t)(x->n_params + 1) * sizeof *x->params);
-  if (!x->params) return MN_ERR_MEMORY;
-  for (int i = 0; i < x->n_params; i++) {
-    x->params[i] = info[i];
-    x->parameters += mn_shape_count(&info[i].shape);
-    if (!keep_text(x->arena, &x->params[i].name) || !keep_text(x->arena, &x->params[i].help)) return MN_ERR_MEMORY;
-  }
-  return MN_OK;
+  if (x->unit.kind != MN_UNIT_MODEL) return mn_params_declare_scope(s, x->backend, MN_F32, &x->params);
+  MN_TRY(mn_params_declare(x->unit.model, x->backend, MN_F32, &x->params));
+  return mn_cli_unit_groups(x->cli, x->arena, x->params->info, x->params->n);
 }
 
 static mn_status compile(inspection *x) {
@@ -153,7 +147,7 @@ static mn_status compile(inspection *x) {
   computation c = {x, step ? MN_INPUTS_LATER : MN_INPUTS_NEEDED, x->mode == 0};
   const mn_form form = {.batch = x->B, .length = x->T, .multiple = 1};
   mn_program *p;
-  if (step && x->unit.kind == MN_UNIT_MODEL) MN_TRY(mn_model_check_stream(x->unit.model));
+  if (step) MN_TRY(mn_unit_check_stream(&x->unit));
   MN_TRY(program_of(&c, x->compute, step, &p));
   const mn_status status = mn_program_plan(p, &form, take_params, x, &x->plan);
   mn_program_free(p);
@@ -180,7 +174,7 @@ static mn_status find_states(inspection *x) {
   const mn_form form = {.batch = x->B, .length = 1, .multiple = 1};
   mn_program *p;
   x->limit = (mn_limit){.tokens = MN_LIMIT_NONE};
-  if (x->unit.kind == MN_UNIT_MODEL && mn_model_check_stream(x->unit.model) != MN_OK) return MN_OK; /* it keeps nothing */
+  if (mn_unit_check_stream(&x->unit) != MN_OK) return MN_OK; /* it keeps nothing */
   MN_TRY(program_of(&c, MN_F32, true, &p));
   const mn_status status = mn_program_look(p, &form, take_states, x);
   mn_program_free(p);
@@ -198,10 +192,12 @@ static json_t *shape_json(const mn_shape *s) {
 
 static json_t *params_json(const inspection *x) {
   json_t *list = json_array();
-  const mn_param_info *info = x->params;
-  for (int i = 0; i < x->n_params; i++)
-    json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:b, s:s}", "name", info[i].name, "shape", shape_json(&info[i].shape), "dtype",
-                                          "f32", "weight_decay", !(info[i].flags & MN_PARAM_NO_DECAY), "meaning", info[i].help));
+  const mn_params *p = x->params;
+  for (int i = 0; i < p->n_all; i++) {
+    const bool decays = i < p->n && !(p->info[i].flags & MN_PARAM_NO_DECAY);
+    json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:b, s:s}", "name", p->info[i].name, "shape", shape_json(&p->info[i].shape),
+                                          "dtype", mn_dtype_name(p->type[i]), "weight_decay", decays, "meaning", p->info[i].help));
+  }
   return list;
 }
 
@@ -213,11 +209,9 @@ static void print_line(void *ctx, const char *text) {
 
 static void print_ports(const inspection *x, const char *title, const mn_port *p) {
   char shape[96];
-  for (; p->name; p++, title = "") {
-    mn_shape s = mn_model_shape(x->unit.model, p, sizes_of(x, x->T));
-    mn_print("%-15s %-14s %-5s %-20s %s%s\n", title, p->name, mn_dtype_name(p->dtype), mn_shape_str(&s, shape), p->help,
-             p->optional ? " (may be left out)" : "");
-  }
+  for (; p->name; p++, title = "")
+    mn_print("%-15s %-14s %-5s %-20s %s%s\n", title, p->name, mn_dtype_name(p->dtype),
+             mn_model_axes(x->unit.model, p, sizes_of(x, x->T), shape), p->help, p->optional ? " (may be left out)" : "");
 }
 
 /* What kind it is, and beyond a plain decoder what goes in and comes out. */
@@ -239,11 +233,12 @@ static mn_status report(inspection *x) {
   double tokens = (double)(x->B * x->T);
   const mn_state_info *states = x->states;
   const mn_limit limit = x->limit;
+  const int64_t parameters = mn_params_count(x->params);
   size_t state_bytes = 0, state_room = 0; /* after T tokens; of streams that fill their caches */
   for (int i = 0; i < x->n_states; i++)
     state_bytes += mn_state_bytes_at(&states[i], x->T), state_room += mn_shape_bytes(&states[i].shape, states[i].dtype);
   if (x->cli->json) {
-    json_t *doc = json_pack("{s:I, s:I, s:I, s:f, s:s, s:I, s:I}", "parameters", (json_int_t)x->parameters, "state_bytes",
+    json_t *doc = json_pack("{s:I, s:I, s:I, s:f, s:s, s:I, s:I}", "parameters", (json_int_t)parameters, "state_bytes",
                             (json_int_t)state_bytes, "state_room_bytes", (json_int_t)state_room, "flops_per_token",
                             (double)r->flops / tokens, "mode", modes[x->mode], "batch", (json_int_t)x->B, "seq_len", (json_int_t)x->T);
     json_object_set_new(doc, "plan",
@@ -255,7 +250,7 @@ static mn_status report(inspection *x) {
                         json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "intermediate_bytes_unshared", (json_int_t)r->bytes_unshared,
                                   "intermediate_bytes", (json_int_t)r->bytes_planned, "activation_bytes", (json_int_t)r->bytes_activations,
                                   "output_bytes", (json_int_t)r->bytes_outputs, "constant_bytes", (json_int_t)r->bytes_constants,
-                                  "parameter_bytes", (json_int_t)(4 * x->parameters)));
+                                  "parameter_bytes", (json_int_t)(4 * parameters)));
     if (x->unit.kind == MN_UNIT_MODEL) json_object_set_new(doc, "kind", json_string(x->unit.model->def->name));
     json_object_set_new(doc, "stream_limit", limit.tokens == MN_LIMIT_NONE ? json_null() : json_integer((json_int_t)limit.tokens));
     if (mn_cli_given(x->cli, "params")) {
@@ -276,11 +271,11 @@ static mn_status report(inspection *x) {
   }
   char shape[96];
   if (x->unit.kind == MN_UNIT_MODEL) print_model(x);
-  mn_print("parameters      %lld (%.1f MiB in f32)\n", (long long)x->parameters, mib((size_t)x->parameters * 4));
+  mn_print("parameters      %lld (%.1f MiB in f32)\n", (long long)parameters, mib((size_t)parameters * 4));
   mn_print("state           %zu bytes for %lld stream%s", state_bytes, (long long)x->B, x->B == 1 ? "" : "s");
   if (state_room > state_bytes) mn_print(" of %lld tokens, %zu with full caches", (long long)x->T, state_room);
   mn_print("\n");
-  if (x->unit.kind == MN_UNIT_MODEL && mn_model_check_stream(x->unit.model) != MN_OK) mn_print("stream          none: %s\n", mn_message());
+  if (mn_unit_check_stream(&x->unit) != MN_OK) mn_print("stream          none: %s\n", mn_message());
   else if (limit.tokens == MN_LIMIT_NONE) mn_print("stream length   without end\n");
   else mn_print("stream length   %lld tokens (%s%s%s)\n", (long long)limit.tokens, limit.where, *limit.where ? ": " : "", limit.key);
   mn_print("FLOPs per token %.3g (%s, batch %lld, seq_len %lld)\n\n", (double)r->flops / tokens, modes[x->mode], (long long)x->B,
@@ -301,8 +296,10 @@ static mn_status report(inspection *x) {
   mn_print("  steps         %d\n", r->steps);
   if (mn_cli_given(x->cli, "params")) {
     mn_print("\nparameter                                          shape                  meaning\n");
-    for (int i = 0; i < x->n_params; i++)
-      mn_print("%-50s %-22s %s\n", x->params[i].name, mn_shape_str(&x->params[i].shape, shape), x->params[i].help);
+    for (int i = 0; i < x->params->n_all; i++) {
+      const mn_param_info *p = &x->params->info[i];
+      mn_print("%-50s %-22s %s\n", p->name, mn_shape_str(&p->shape, shape), p->help);
+    }
     mn_print("\nstate                                              shape             type  meaning\n");
     for (int i = 0; i < x->n_states; i++)
       mn_print("%-50s %-17s %-5s %s\n", states[i].name, mn_shape_str(&states[i].shape, shape), mn_dtype_name(states[i].dtype),
@@ -374,6 +371,7 @@ static mn_status run(mn_cli *cli) {
   if (status == MN_OK) status = report(&x);
   json_decref(x.files);
   mn_plan_free(x.plan);
+  mn_params_free(x.params);
   mn_unit_free(&x.unit);
   mn_backend_free(x.backend);
   mn_arena_free(x.arena);

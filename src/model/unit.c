@@ -45,6 +45,13 @@ mn_status mn_unit_parse(mn_arena *arena, const mn_value *root, int64_t vocab_siz
 
 void mn_unit_free(mn_unit *u) { mn_model_free(u->model); }
 
+mn_status mn_unit_check_stream(const mn_unit *u) {
+  if (u->kind == MN_UNIT_MODEL) return mn_model_check_stream(u->model);
+  const mn_mixer *m = u->kind == MN_UNIT_BLOCK ? &u->model->stack.blocks[0].mixer : &u->mixer;
+  const char *why = m->def->not_causal ? m->def->not_causal(m->config) : NULL;
+  return why ? mn_fail(MN_ERR_CONFIG, "a mixer of type %s cannot be run as a stream: %s", m->def->name, why) : MN_OK;
+}
+
 void mn_unit_inputs(mn_scope *s, const mn_unit *u, mn_sizes sizes, mn_inputs which, mn_model_io *io) {
   *io = (mn_model_io){0};
   if (u->kind == MN_UNIT_MODEL) mn_model_inputs(s, u->model, sizes, which, io);

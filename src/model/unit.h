@@ -17,6 +17,8 @@ extern const mn_field mn_unit_fields[];
 /* vocab_size: for a model whose recipe leaves it to a tokenizer that is not at hand; 0: refuse. */
 mn_status mn_unit_parse(mn_arena *arena, const mn_value *root, int64_t vocab_size, mn_unit *out);
 void mn_unit_free(mn_unit *u);
+/* It can be run as a stream, as far as its keys tell; else MN_ERR_CONFIG says why not. */
+mn_status mn_unit_check_stream(const mn_unit *u);
 /* Leaves of the scope's graph for the unit's inputs: of a mixer or a block x [B,T,D], exact type; of a model its ports. */
 void mn_unit_inputs(mn_scope *s, const mn_unit *u, mn_sizes sizes, mn_inputs which, mn_model_io *io);
 /* y [B,T,D]; of a model what it says (mn_model_answer); exact type. Moves the position on. */
