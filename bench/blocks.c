@@ -26,9 +26,10 @@ static void measure(mn_isa isa, mn_dtype t, int64_t M) {
   void *scratch = mn_alloc_aligned(mn_blocks_scratch(K));
   float *x = mn_alloc(sizeof(float) * K), *y = mn_alloc(sizeof(float) * (size_t)(M * N)),
         *scales = mn_calloc(6 * (size_t)M * K / 32, sizeof(float));
-  mn_rounded r = {.M = M, .K = K, .q = mn_alloc_aligned((size_t)(M * K))};
+  int32_t *lifted = mn_calloc((size_t)M * K / 32, sizeof *lifted);
+  mn_rounded r = {.M = M, .K = K, .q = mn_alloc_aligned((size_t)(M * K)), .lifted = lifted};
   double best[2] = {INFINITY, INFINITY};
-  if (w && scratch && x && y && scales && r.q) {
+  if (w && scratch && x && y && scales && lifted && r.q) {
     r.d = scales, r.sum = r.d + M * K / 32, r.d_of_half = r.sum + M * K / 32, r.sum_of_half = r.d_of_half + M * K / 16;
     fill(t, w, bytes);
     for (int64_t i = 0; i < M; i++) {

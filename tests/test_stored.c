@@ -197,11 +197,16 @@ static void products(mn_dtype t) {
 static void as_ggml_rounds(void) {
   float x[ROUNDED_K], d[ROUNDED_K / 32], sum[ROUNDED_K / 32], d_half[ROUNDED_K / 16], sum_half[ROUNDED_K / 16];
   int8_t q[ROUNDED_K];
-  mn_rounded r = {.M = 1, .K = ROUNDED_K, .q = q, .d = d, .sum = sum, .d_of_half = d_half, .sum_of_half = sum_half};
+  int32_t lifted[ROUNDED_K / 32];
+  mn_rounded r = {.M = 1, .K = ROUNDED_K, .q = q, .d = d, .sum = sum, .d_of_half = d_half, .sum_of_half = sum_half, .lifted = lifted};
   for (int i = 0; i < ROUNDED_K; i++) x[i] = rounded_x(i);
   for (mn_rounding how = 0; how < MN_ROUNDINGS; how++) {
     int wrong = 0;
     MN_ISA_PICK(mn_blocks_table, isa)->round(how, x, &r, 0);
+    for (int u = 0; u < ROUNDED_K / 32; u++) {
+      for (int i = 0; i < 32; i++) lifted[u] += 128 * q[32 * u + i];
+      wrong += lifted[u] != 0;
+    }
     for (int i = 0; i < ROUNDED_K; i++) wrong += q[i] != (how == MN_ROUND_256 ? rounded_q_256 : rounded_q_32)[i];
     CHECK(!wrong, "rounding %d: %d of %d whole numbers", (int)how, wrong, ROUNDED_K);
     for (int u = 0; u < ROUNDED_K / 32; u++) {

@@ -119,14 +119,15 @@ static way way_of(int64_t M, mn_dtype t, bool exact, mn_isa isa) {
 }
 /* Rows of x in 8 bits, from `at` of the workspace on; returns where they end. */
 static size_t rounded_at(mn_rounding how, int64_t M, int64_t K, char *work, size_t at, mn_rounded *r) {
-  const size_t units = (size_t)(M * K / MN_BLOCK), bytes[] = {(size_t)(M * K), 4 * units, 4 * units, 8 * units, 8 * units};
-  size_t places[5];
-  for (int i = 0; i < (how == MN_ROUND_256 ? 5 : 3); i++) places[i] = place(&at, bytes[i]);
+  const size_t units = (size_t)(M * K / MN_BLOCK), bytes[] = {(size_t)(M * K), 4 * units, 4 * units, 4 * units, 8 * units, 8 * units};
+  size_t places[6];
+  for (int i = 0; i < (how == MN_ROUND_256 ? 6 : 4); i++) places[i] = place(&at, bytes[i]);
   if (!r) return at;
   *r = (mn_rounded){.M = M, .K = K, .q = (int8_t *)(work + places[0])};
   r->d = (float *)(void *)(work + places[1]);
   r->sum = (float *)(void *)(work + places[2]);
-  if (how == MN_ROUND_256) r->d_of_half = (float *)(void *)(work + places[3]), r->sum_of_half = (float *)(void *)(work + places[4]);
+  r->lifted = (int32_t *)(void *)(work + places[3]);
+  if (how == MN_ROUND_256) r->d_of_half = (float *)(void *)(work + places[4]), r->sum_of_half = (float *)(void *)(work + places[5]);
   return at;
 }
 

@@ -97,16 +97,19 @@ INLINE void round_unit(const float *x, float scale, int8_t *q, float *whole) {
   whole[0] = (float)sum[0], whole[1] = (float)sum[1];
 #endif
 }
-static void round_32(bool half_sums, const float *x, int64_t K, int8_t *q, float *d, float *sum) {
+/* -128 times the sum of q; of what is not finite its scale tells. */
+INLINE int32_t lifted_of(float whole) { return fabsf(whole) <= UNIT * 127 ? -128 * (int32_t)whole : 0; }
+static void round_32(bool half_sums, const float *x, int64_t K, int8_t *q, float *d, float *sum, int32_t *lifted) {
   for (int64_t u = 0; u < K / UNIT; u++, x += UNIT, q += UNIT) {
     float whole[2];
     const float most = largest(x, UNIT), wide = most / 127;
     round_unit(x, most > 0 ? 127 / most : 0, q, whole);
     d[u] = as_f16(wide);
+    lifted[u] = lifted_of(whole[0] + whole[1]);
     sum[u] = half_sums ? as_f16(wide * (whole[0] + whole[1])) : d[u] * (whole[0] + whole[1]);
   }
 }
-static void round_256(const float *x, int64_t K, int8_t *q, float *d, float *sum, float *d_of_half, float *sum_of_half) {
+static void round_256(const float *x, int64_t K, int8_t *q, float *d, float *sum, float *d_of_half, float *sum_of_half, int32_t *lifted) {
   for (int64_t b = 0; b < K; b += MN_SUPER, x += MN_SUPER) {
     const float most = largest(x, MN_SUPER);
     int at = 0;
@@ -116,6 +119,7 @@ static void round_256(const float *x, int64_t K, int8_t *q, float *d, float *sum
       float whole[2];
       round_unit(x + g * UNIT, scale, q, whole);
       d[0] = d_of_half[0] = d_of_half[1] = of;
+      *lifted++ = lifted_of(whole[0] + whole[1]);
       sum_of_half[0] = of * whole[0];
       sum_of_half[1] = of * whole[1];
       sum[0] = of * (whole[0] + whole[1]);
@@ -125,8 +129,8 @@ static void round_256(const float *x, int64_t K, int8_t *q, float *d, float *sum
 static void round_row(mn_rounding how, const float *x, mn_rounded *r, int64_t i) {
   const int64_t units = r->K / UNIT, u = i * units;
   int8_t *q = r->q + i * r->K;
-  if (how == MN_ROUND_256) round_256(x, r->K, q, r->d + u, r->sum + u, r->d_of_half + 2 * u, r->sum_of_half + 2 * u);
-  else round_32(how == MN_ROUND_SUMS, x, r->K, q, r->d + u, r->sum + u);
+  if (how == MN_ROUND_256) round_256(x, r->K, q, r->d + u, r->sum + u, r->d_of_half + 2 * u, r->sum_of_half + 2 * u, r->lifted + u);
+  else round_32(how == MN_ROUND_SUMS, x, r->K, q, r->d + u, r->sum + u, r->lifted + u);
 }
 
 /* ---- products ---- */

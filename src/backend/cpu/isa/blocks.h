@@ -25,6 +25,7 @@ typedef struct mn_rounded {
   int8_t *q;                      /* [M,K]    */
   float *d, *sum;                 /* [M,K/32] */
   float *d_of_half, *sum_of_half; /* [M,K/16], for MN_ROUND_256 alone */
+  int32_t *lifted;                /* [M,K/32], -128 sum q: what codes that stand 128 higher have too much */
 } mn_rounded;
 
 typedef struct mn_blocks_vec {
@@ -50,11 +51,11 @@ typedef struct mn_blocks_many_vec {
 } mn_blocks_many_vec;
 static inline size_t mn_blocks_scratch(int64_t K) { return sizeof(float) * 8 * (size_t)(K + 4 * (K / 16)); }
 
-/* Up to so many rows of x mn_blocks_vec's product is the faster one (bench-blocks). With vectors of 256 bits it is not for any number where
- * a block has one scale and its codes are halves of bytes: those are laid in lanes at little cost. */
+/* Up to so many rows of x mn_blocks_vec's product is the faster one (bench-blocks). With vectors it is not for any number where a block has
+ * one scale and its codes are halves of bytes: those are laid in lanes at little cost. */
 static inline int64_t mn_blocks_few(mn_dtype t, mn_isa isa) {
-  if (isa >= MN_ISA_LEVEL_AVX512) return 12;
-  if (isa < MN_ISA_LEVEL_AVX2 || t == MN_Q3_K) return 2;
+  if (isa < MN_ISA_LEVEL_AVX2 || t == MN_Q3_K || (t == MN_Q5_K && isa >= MN_ISA_LEVEL_AVX512)) return 2;
+  if (t == MN_IQ4_XS && isa >= MN_ISA_LEVEL_AVX512_BF16) return 0;
   return t == MN_Q4_0 || t == MN_Q4_1 || t == MN_IQ4_NL ? 0 : 1;
 }
 

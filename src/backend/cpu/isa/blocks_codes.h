@@ -26,6 +26,10 @@ enum { UNIT = 32 };
 INLINE void ask(const char *next, const int64_t bytes) {
   for (int64_t at = 0; next && at < bytes; at += 64) __builtin_prefetch(next + at);
 }
+/* The same, no nearer than the second cache: more can be on its way to it at a time. */
+INLINE void ask_early(const char *next, const int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(next + at, 0, 1);
+}
 
 typedef uint8_t vb __attribute__((vector_size(32)));  /* codes of a unit */
 typedef int8_t vs __attribute__((vector_size(32)));   /* the same, signed, or 8 bits of x */

@@ -20,8 +20,14 @@ typedef v8f whole;
 enum { DEEP = 1, GROUPS = 1 };
 #endif
 
-/* Of codes with signs each pair is added at once, and x changes its sign for each of them: there a second group gains nothing. */
-INLINE int groups(const mn_dtype t) { return is_signed(t) ? 1 : GROUPS; }
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+enum { LIFTS = true }; /* codes with signs are kept 128 higher, as sums of such products have the room */
+#else
+enum { LIFTS = false };
+#endif
+/* Of codes with signs, where they are not lifted, each pair is added at once, and x changes its sign for each of them: there a second group
+ * gains nothing. */
+INLINE int groups(const mn_dtype t) { return is_signed(t) && !LIFTS ? 1 : GROUPS; }
 
 /* Groups of eight rows, those of a unit side by side, so that one place is told to know all: codes in the order of K, and scales and offsets
  * of units or halves. */
@@ -86,6 +92,7 @@ INLINE void add_fifth_bits(const char *block, const int64_t at[LANES], const int
     c[k] = _mm256_or_si256(c[k], _mm256_and_si256(set, _mm256_slli_epi32(byte, 4)));
   }
 }
+INLINE vb lifted(vb codes) { return LIFTS ? codes ^ 0x80 : codes; }
 /* Such a unit: its bytes are laid anew before they are taken apart, and one laying serves both halves. */
 INLINE void pack_halves(const mn_dtype t, const char *block, const int64_t at[LANES], const int g, packed *to) {
   __m256i low[4], c[LANES];
@@ -97,8 +104,8 @@ INLINE void pack_halves(const mn_dtype t, const char *block, const int64_t at[LA
   if (t == MN_Q5_0) add_fifth_bits(block, at, (int64_t)offsetof(mn_q5_0, qh), c);
   if (t == MN_Q5_1) add_fifth_bits(block, at, (int64_t)offsetof(mn_q5_1, qh), c);
   UNROLL for (int k = 0; k < LANES; k++) {
-    to[k] = t == MN_IQ4_NL || t == MN_IQ4_XS ? looked_up(mn_iq4_values, (vb)c[k])
-            : t == MN_MXFP4                  ? looked_up(mn_fp4_values, (vb)c[k])
+    to[k] = t == MN_IQ4_NL || t == MN_IQ4_XS ? lifted(looked_up(mn_iq4_values, (vb)c[k]))
+            : t == MN_MXFP4                  ? lifted(looked_up(mn_fp4_values, (vb)c[k]))
                                              : (vb)c[k];
   }
 }
@@ -118,7 +125,7 @@ INLINE void pack_bytes(const char *block, const int64_t at[LANES], packed *to) {
   UNROLL for (int half = 0; half < 2; half++) {
     __m256i c[4];
     four_words(block, at, (int64_t)offsetof(mn_q8_0, qs) + 16 * half, c);
-    UNROLL for (int k = 0; k < 4; k++) to[4 * half + k] = (vb)c[k];
+    UNROLL for (int k = 0; k < 4; k++) to[4 * half + k] = lifted((vb)c[k]);
   }
 }
 #endif
@@ -214,21 +221,19 @@ INLINE int in_16_bits(const mn_dtype t) {
 #else
 #define LEAVE(x) (void)(x)
 #endif
-/* Sums of n values of M rows of x by their codes, of each of G groups of rows of weights, of which c has a unit each. */
+/* Sums of n values of M rows of x by their codes, of each of G groups of rows of weights, of which c has a unit each; less: what lifted codes
+ * have too much in that unit of the first row. */
 INLINE void sums_of(const mn_dtype t, const int M, const int G, const int n, const packed *c, const int8_t *q, int64_t K,
-                    whole sum[MOST_X][GROUPS]) {
+                    const int32_t *less, whole sum[MOST_X][GROUPS]) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-  UNROLL for (int m = 0; m < M; m++) UNROLL for (int g = 0; g < G; g++) sum[m][g] = (v8i){0};
-  UNROLL for (int k = 0; k < n / DEEP; k++) {
-    __m256i w[GROUPS], size[GROUPS];
-    UNROLL for (int g = 0; g < G; g++) w[g] = (__m256i)c[k + g * (UNIT / DEEP)], size[g] = is_signed(t) ? _mm256_abs_epi8(w[g]) : w[g];
-    UNROLL for (int m = 0; m < M; m++) {
-      const __m256i x = (__m256i)four_to_all(q + m * K + k * DEEP);
-      UNROLL for (int g = 0; g < G; g++) sum[m][g] =
-          (v8i)_mm256_dpbusd_epi32((__m256i)sum[m][g], size[g], is_signed(t) ? _mm256_sign_epi8(x, w[g]) : x);
-    }
+  UNROLL for (int m = 0; m < M; m++) UNROLL for (int g = 0; g < G; g++) sum[m][g] =
+      is_signed(t) ? (v8i)_mm256_set1_epi32(less[m * (K / UNIT)]) : (v8i){0};
+  UNROLL for (int k = 0; k < n / DEEP; k++) UNROLL for (int m = 0; m < M; m++) {
+    const __m256i x = (__m256i)four_to_all(q + m * K + k * DEEP);
+    UNROLL for (int g = 0; g < G; g++) sum[m][g] = (v8i)_mm256_dpbusd_epi32((__m256i)sum[m][g], (__m256i)c[k + g * (UNIT / DEEP)], x);
   }
 #elif defined(__AVX2__)
+  (void)less;
   const int by = in_16_bits(t);
   __m256i part[MOST_X][GROUPS];
   UNROLL for (int k = 0; k < n / DEEP; k++) {
@@ -247,7 +252,7 @@ INLINE void sums_of(const mn_dtype t, const int M, const int G, const int n, con
     }
   }
 #else
-  (void)t, (void)G;
+  (void)t, (void)G, (void)less;
   for (int m = 0; m < M; m++) sum[m][0] = splat(0);
   for (int k = 0; k < n; k++)
     for (int m = 0; m < M; m++) sum[m][0] += c[k] * splat((float)q[m * K + k]);
@@ -296,8 +301,9 @@ INLINE void rows(const mn_dtype t, const int M, const lanes *w, const mn_rounded
       whole sum[MOST_X][GROUPS];
       v8f s[GROUPS], o[GROUPS];
       if (G * M > 4) LEAVE(acc);
-      ask(next->from + (u + part) * next->each, next->each);
-      sums_of(t, M, G, length, c + part * (length / DEEP), q, K, sum);
+      if (t == MN_Q8_0 && LIFTS) ask_early(next->from + u * next->each, next->each); /* used up faster than the first cache gets them */
+      else ask(next->from + (u + part) * next->each, next->each);
+      sums_of(t, M, G, length, c + part * (length / DEEP), q, K, x->lifted + i * (K / UNIT) + u / per, sum);
       UNROLL for (int g = 0; g < G; g++) s[g] = scale[2 * g], o[g] = is_signed(t) ? splat(0) : scale[2 * g + 1];
       add_unit(t, M, G, sum, s, o, d, sums, all, acc);
     }
@@ -326,7 +332,7 @@ INLINE void rows_at_once(const mn_dtype t, const int M, const char *w, int64_t a
     UNROLL for (int g = 0; g < units; g++, q += UNIT) {
       whole sum[MOST_X][GROUPS];
       pack_unit(t, w, at, g, LANES, c + g % 2 * LANES);
-      sums_of(t, M, 1, UNIT, c + g % 2 * LANES, q, x->K, sum);
+      sums_of(t, M, 1, UNIT, c + g % 2 * LANES, q, x->K, x->lifted + u + g, sum);
       add_unit(t, M, 1, sum, s + g, o + g, x->d + u + g, x->sum + u + g, all, acc);
     }
   }
