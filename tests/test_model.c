@@ -465,6 +465,53 @@ static void drawing_does_not_depend_on_threads(void) {
 }
 
 /* ---- recipes ---- */
+/* What stood in the tree is gone: texts, names of keys, what there was of lists and maps. */
+static void wipe(const mn_value *v) {
+  for (size_t i = 0; v->kind == MN_LIST && i < v->count; i++) wipe(v->as.items[i]);
+  for (size_t i = 0; v->kind == MN_MAP && i < v->count; i++) {
+    wipe(v->as.entries[i].value);
+    memset((char *)v->as.entries[i].key, '?', strlen(v->as.entries[i].key));
+  }
+  if (v->kind == MN_TEXT) memset((char *)v->as.text, '?', v->count);
+  else if (v->kind != MN_LIST && v->kind != MN_MAP) memset((void *)&v->as, 0x3f, sizeof v->as);
+  else ((mn_value *)v)->count = 0;
+}
+
+/* The tree is the caller's, who may free it: a model keeps nothing of it. */
+static void a_model_outlives_what_it_was_read_from(void) {
+  static const char *const models[] = {
+      "{vocab_size: 9, d_model: 8, layers: 1, block: {mixer: {type: bmojo_f, fading: none}}}",
+      "{vocab_size: 9, d_model: 8, blocks: [{mixer: {type: bmojo, fading: identity}}, {mixer: {type: bmojo, fading: gla}, repeat: 2}, {mixer: "
+      "{type: bmojo_f, fading: {type: gla, key_dim: 4}}}]}",
+      "{vocab_size: 9, d_model: 8, blocks: [{mixer: {type: synaptic}}, {mixer: {type: synaptic, base: aaren}}, {mixer: {type: synaptic, base: "
+      "{type: lmu, order: 3}}}]}",
+      "{vocab_size: 9, d_model: 8, layers: 1, block: {channel: {type: moe, experts: 2}, mixer: {type: parallel, mixers: [{type: aaren}, {type: "
+      "attention, rope_divisors: [1]}]}}, linear: [{match: '*.q_proj', type: lora, rank: 2}]}",
+      "{type: rxt, vocab_size: 9, d_model: 8, memory: {heads: 2}, block: {mixer: {type: aaren}, cross: {heads: 2}}, encoder: {block: {mixer: {type: "
+      "attention, causal: false}}}}",
+      "{type: hmt, base: {vocab_size: 9, d_model: 8, layers: 1, block: {mixer: {type: bmojo_f, fading: identity, window: 4}}}}",
+      "{type: matching, base: {vocab_size: 9, d_model: 8, layers: 1, block: {mixer: {type: attention}}}, students: [{layers: [0], mixer: {type: "
+      "lizard}}]}",
+      "{type: encoder_decoder, vocab_size: 9, d_model: 8, layers: 1, block: {mixer: {type: aaren}}, encoder: {layers: 1, block: {mixer: {type: "
+      "attention}}}}",
+  };
+  for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+    mn_arena *arena = mn_arena_new();
+    const mn_value *v = NULL;
+    mn_model *m = NULL;
+    mn_text before = {0}, after = {0};
+    CHECK_OK(mn_yaml_parse(arena, "recipe.yaml", models[i], strlen(models[i]), &v));
+    if (v) CHECK_OK(mn_model_parse(v, NULL, 0, &m));
+    if (m) CHECK_OK(mn_value_to_json(mn_model_to_value(arena, m), 0, &before));
+    if (v) wipe(v);
+    if (m) CHECK_OK(mn_value_to_json(mn_model_to_value(arena, m), 0, &after));
+    CHECK(before.data && after.data && !strcmp(before.data, after.data), "%s\n%s", before.data, after.data);
+    mn_text_free(&before), mn_text_free(&after);
+    mn_model_free(m);
+    mn_arena_free(arena);
+  }
+}
+
 static void refused(const char *yaml, const char *words) {
   mn_arena *arena = mn_arena_new();
   mn_model *m;
@@ -525,6 +572,7 @@ int main(void) {
   RUN(parameters_that_are_not_finite_are_named);
   RUN(weights_that_are_not_finite_are_refused);
   RUN(drawing_does_not_depend_on_threads);
+  RUN(a_model_outlives_what_it_was_read_from);
   RUN(faults_of_a_recipe);
   return test_end();
 }

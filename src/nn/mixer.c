@@ -76,8 +76,9 @@ static mn_status parse_base(mn_arena *arena, const mn_value *map, const char *wh
   const mn_mixer_def *d = m->def;
   const mn_value *v = *base_value(m);
   const char *type = v && v->kind == MN_TEXT ? v->as.text : v ? NULL : d->base_type ? d->base_type : "attention";
+  *base_value(m) = NULL; /* the tree is the caller's: a word is copied, and a mixer is what it was parsed to */
   for (const char *const *word = d->base_words; v && type && word && *word; word++)
-    if (!strcmp(*word, type)) return MN_OK;
+    if (!strcmp(*word, type)) return (*base_value(m) = mn_value_text(arena, *word)) ? MN_OK : MN_ERR_MEMORY;
   if (type) {
     const mn_mixer_def *known;
     MN_TRY(mn_mixer_find(v, type, &known)); /* an unknown one is refused where it stands */
@@ -93,6 +94,7 @@ static mn_status parse_list(mn_arena *arena, const mn_value *map, const char *wh
   enum { MOST = 16 };
   const mn_value *v = *value_at(m, m->def->list_key);
   mn_mixer_list *list = list_of(m);
+  *value_at(m, m->def->list_key) = NULL;
   if (!v || v->kind != MN_LIST || v->count < 2 || v->count > MOST)
     return mn_config_fail(map, where, m->def->list_key, "must be a list of 2 to %d mixers, such as [{type: attention}, {type: mamba2}]",
                           MOST);
