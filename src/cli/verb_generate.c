@@ -279,9 +279,11 @@ const mn_verb mn_verb_generate = {
     .purpose = MN_VERB_USE,
     .summary = "generate text from a trained model",
     .usage = "--model MODEL [--prompt TEXT] [options]",
-    .about = "Text goes to standard output as it is made, and ends with the model's end-of-document token or after --tokens. The same "
-             "seed gives the same text.\nWith --session-in the model goes on from a file that `mneme stream` or `mneme generate` saved, "
-             "in this process or another.",
+    .about =
+        "Text goes to standard output as it is made, and ends with the model's end-of-document token or after --tokens. The same "
+        "seed gives the same text.\nWith --session-in the model goes on from a file that `mneme stream` or `mneme generate` saved, "
+        "in this process or another. Without a prompt a new text begins: the token that begins one is read first or, of models without one "
+        "and after a saved session, the token that ends a document.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SEED,
