@@ -110,7 +110,7 @@ static answer define(const problem *p, const double *q, const double *k, const d
         r.lse[line] = l > 0 ? m + log(l) : -INFINITY;
         double delta = -p->g_lse[line];
         for (int64_t j = 0; j < S; j++) {
-          s[j] = s[j] > -INFINITY ? exp(s[j] - r.lse[line]) : 0;
+          s[j] = s[j] > -INFINITY ? exp(s[j] - m) / l : 0;
           for (int64_t x = 0; x < V; x++) r.o[row * V + x] += s[j] * v[((b * S + j) * G + g) * V + x];
         }
         for (int64_t x = 0; x < V; x++) delta += r.o[row * V + x] * p->g_o[row * V + x];
@@ -334,32 +334,59 @@ static void ring_cache(void) {
   }
 }
 static void nothing_to_see(void) {
-  problem p = {.B = 1,
-               .T = 70,
-               .S = 80,
-               .H = 1,
-               .G = 1,
-               .K = 16,
-               .V = 16,
-               .type = MN_F32,
-               .attr = {.causal = true, .has_q_pos = true, .has_k_pos = true}};
+  problem p = {.B = 1, .T = 70, .S = 80, .H = 1, .G = 1, .K = 16, .V = 16, .attr = {.causal = true}};
+  p.attr.has_q_pos = p.attr.has_k_pos = true;
   p.k_pos = malloc(sizeof(int32_t) * 80);
   for (int j = 0; j < 80; j++) p.k_pos[j] = j < 40 ? -1 : 30 + j;
   p.q_pos[0] = 10; /* queries 10 .. 79: those before 70 see no key */
   check(&p, 1e-5);
-  problem one = {.B = 1,
-                 .T = 1,
-                 .S = 8,
-                 .H = 2,
-                 .G = 1,
-                 .K = 4,
-                 .V = 4,
-                 .type = MN_F32,
-                 .attr = {.causal = true, .has_q_pos = true, .has_k_pos = true}};
+  problem one = {.B = 1, .T = 1, .S = 8, .H = 2, .G = 1, .K = 4, .V = 4, .attr = p.attr};
   one.k_pos = malloc(sizeof(int32_t) * 8);
   for (int j = 0; j < 8; j++) one.k_pos[j] = -1;
   check(&one, 1e-5);
 }
+/* Scores of any size that f32 holds give what the definition gives: the largest of a row has all the weight, equal ones the same, near ones (small
+ * differences beside a large number) their shares. Where rows are many, keys times queries are exact. Gradients of queries and keys are nothing
+ * times what is huge: numbers, whose size is rounding. */
+static bool all_finite(const float *x, int64_t n) {
+  for (int64_t i = 0; i < n; i++)
+    if (!isfinite(x[i])) return false;
+  return true;
+}
+static void scores_that_are_huge(void) {
+  static const float sizes[] = {0x1p14f, 0x1p24f, 0x1p33f, 0x1p60f, 0x1p90f, 1, 1};
+  enum { T = 150, K = 8, V = 8, TWIN = 140 };
+  for (int i = 0; i < 8 * 7; i++) {
+    const bool one = i & 1, below = i & 2, causal = i & 4, near = sizes[i / 8] == 1, bf16 = i / 8 == 2 || i / 8 == 6;
+    problem p = {.B = 1, .T = one ? 1 : T, .S = T, .H = 2, .G = 1, .K = K, .V = V, .attr = {.causal = causal, .scale = 0.3}};
+    if (one && near) continue; /* a single query gets its scale before the product: it is not exact */
+    p.type = bf16 ? MN_BF16 : MN_F32, p.attr.q_start = one ? T - 1 : 0;
+    make(&p);
+    for (int64_t k = 0; k < p.T * p.H * K; k++) {
+      p.q[k] = near && k % K == 0 ? 256 : (one ? p.q[k] : rintf(4 * p.q[k]) / 4) * sizes[i / 8];
+      if (below) p.q[k] = fabsf(p.q[k]);
+    }
+    for (int64_t k = 0; k < (int64_t)T * K; k++) {
+      p.k[k] = near && k % K == 0 ? 256 : one ? p.k[k] : rintf(4 * p.k[k]) / 4;
+      if (below) p.k[k] = -fabsf(p.k[k]);
+    }
+    memcpy(p.k + TWIN * K, p.k + 5 * K, sizeof(float) * K); /* equal keys in different blocks */
+    answer want = define_problem(&p);
+    for (mn_isa isa = first_isa(); isa <= last_isa(); isa++) {
+      result r = compute(&p, isa, NULL);
+      check_one("o", &p, isa, r.o, want.o, p.T * p.H * V, bf16 ? 1e-2 : near ? 2e-3 : 2e-5); /* near: without an FMA products are rounded */
+      check_one("dv", &p, isa, r.dv, want.dv, (int64_t)T * V, bf16 ? 1e-2 : 2e-5);
+      for (int64_t k = 0; k < p.H * p.T; k++)
+        CHECK(fabs(r.lse[k] - want.lse[k]) <= 1e-6 * fabs(want.lse[k]), "%s: lse %g for %g", mn_isa_name(isa), (double)r.lse[k],
+              want.lse[k]);
+      CHECK(all_finite(r.dq, p.T * p.H * K) && all_finite(r.dk, T * K), "%s, scores of %g", mn_isa_name(isa), (double)sizes[i / 8]);
+      result_free(&r);
+    }
+    answer_free(&want);
+    done(&p);
+  }
+}
+
 /* Encoders and cross-attention: rows of different lengths, among them none and more than there is room for. */
 static void lengths(void) {
   for (int c = 0; c < 12; c++) {
@@ -602,6 +629,7 @@ int main(void) {
   RUN(masks_bf16);
   RUN(ring_cache);
   RUN(nothing_to_see);
+  RUN(scores_that_are_huge);
   RUN(lengths);
   RUN(rings);
   RUN(patterns);

@@ -73,19 +73,52 @@ static void take_rows(const mn_attn_args *p, work *w, int64_t b, int64_t g, int6
   if (once) w->wide[j0 / step] = true;
 }
 
+/* Scores of a vector of lanes to weights where some are too large for soften: they become what c makes of them before anything is compared, so
+ * that the largest less itself is 0. */
+static __attribute__((noinline)) void soften_huge(work *w, float *st, int64_t t, int64_t n, int64_t N, float c) {
+  vf top = vf_set1(-INFINITY), sum = vf_zero();
+  for (int64_t j = 0; j < n; j++) {
+    float *s = st + j * N + t;
+    vf_store(s, vf_load(s) * c * LOG2E);
+    top = vf_max(top, vf_load(s));
+  }
+  const vf old = vf_load(w->m + t), now = vf_max(old, top), m = vf_select(vf_lt(now, vf_set1(HIDDEN / 2)), vf_zero(), now);
+  const vf alpha = attn_exp2_far(old - m);
+  vf_store(w->m + t, now);
+  vf_store(w->alpha + t, alpha);
+  for (int64_t j = 0; j < n; j++) {
+    float *s = st + j * N + t;
+    const vf x = attn_exp2_far(vf_load(s) - m);
+    sum += x;
+    vf_store(s, x);
+  }
+  vf_store(w->l + t, vf_fma(vf_load(w->l + t), alpha, sum));
+}
+
 /* Scores st [n, N] to weights for `cols` vectors of lanes starting at lane t: new maximum m and sum l (in units of ln
- * 2), alpha = the factor for what was summed before. c: scale times log2(e). */
+ * 2), alpha = the factor for what was summed before. c: the scale, 1 where scores have theirs. */
 MN_INLINE void soften(work *w, const int cols, const bool rough, float *st, int64_t t, int64_t n, int64_t N, float c) {
   vf top[4], sum[4], m[4];
+  bool huge = false;
   TILE_UNROLL
-  for (int i = 0; i < cols; i++) top[i] = vf_set1(HIDDEN);
+  for (int i = 0; i < cols; i++) top[i] = vf_set1(-INFINITY);
   for (int64_t j = 0; j < n; j++) {
     TILE_UNROLL
     for (int i = 0; i < cols; i++) top[i] = vf_max(top[i], vf_load(st + j * N + t + i * MN_VL));
   }
   TILE_UNROLL
   for (int i = 0; i < cols; i++) {
-    vf old = vf_load(w->m + t + i * MN_VL), now = vf_max(old, top[i] * c);
+    top[i] = vf_max(vf_load(w->m + t + i * MN_VL), top[i] * c * LOG2E); /* as soften_huge rounds it */
+    huge |= attn_any_huge(top[i]);
+  }
+  if (huge) {
+    for (int i = 0; i < cols; i++) soften_huge(w, st, t + i * MN_VL, n, N, c);
+    return;
+  }
+  c *= LOG2E;
+  TILE_UNROLL
+  for (int i = 0; i < cols; i++) {
+    vf old = vf_load(w->m + t + i * MN_VL), now = top[i];
     vf_store(w->m + t + i * MN_VL, now);
     m[i] = vf_select(vf_lt(now, vf_set1(HIDDEN / 2)), vf_zero(), now); /* nothing seen so far: weights 0 */
     vf_store(w->alpha + t + i * MN_VL, attn_exp2(old - m[i], false));
@@ -122,29 +155,29 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen 
   else
 #endif
     tile_gemm_asking(n, lanes, p->K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st + t0, N, TILE_SET, &next[0]);
-  float c = p->scale;
-  if (see == SEEN_SOME || attn_biased(p) || p->gate || p->softcap > 0 || p->scale <= 0) { /* the softmax below wants a positive scale */
-    for (int64_t j = j0; j < j1; j++) {
-      float *row = w->st + j * N;
-      for (int64_t t = t0; t < t1; t += MN_VL) {
-        vf x = vf_load(row + t) * c;
-        if (p->softcap > 0) x = vf_tanh(x / p->softcap) * p->softcap;
-        if (attn_biased(p)) x = vf_max(vf_set1(HIDDEN), x + vf_load(w->bt + j * N + t)); /* a bias may be -inf */
-        vf_store(row + t, x);
-      }
-      if (see == SEEN_SOME) attn_mask_row(p, b, base + j, w->q_pos + t0, q, row + t0, lanes, vf_set1(HIDDEN));
-      if (see == SEEN_SOME && p->has_blocks) attn_hide_unlisted(p, w->listed, base + j, t0, row + t0, lanes, vf_set1(HIDDEN));
+  /* What only has a scale gets it with the softmax below, masked or not: equal scores stay equal. The softmax wants a positive one. */
+  const bool changed = attn_biased(p) || p->gate || p->softcap > 0 || p->scale < 1e-6f;
+  const float c = changed ? 1 : p->scale;
+  const vf hidden = vf_set1(HIDDEN / c);
+  for (int64_t j = j0; (changed || see == SEEN_SOME) && j < j1; j++) {
+    float *row = w->st + j * N;
+    for (int64_t t = t0; changed && t < t1; t += MN_VL) {
+      vf x = vf_load(row + t) * p->scale;
+      if (p->softcap > 0) x = vf_tanh(x / p->softcap) * p->softcap;
+      if (attn_biased(p)) x = vf_max(vf_set1(HIDDEN), x + vf_load(w->bt + j * N + t)); /* a bias may be -inf */
+      vf_store(row + t, x);
     }
-    if (p->gate) attn_gate_scores(p, base, w->q_pos, w->st, N, t0, t1, j0, j1);
-    c = 1;
+    if (see == SEEN_SOME) attn_mask_row(p, b, base + j, w->q_pos + t0, q, row + t0, lanes, hidden);
+    if (see == SEEN_SOME && p->has_blocks) attn_hide_unlisted(p, w->listed, base + j, t0, row + t0, lanes, hidden);
   }
+  if (p->gate) attn_gate_scores(p, base, w->q_pos, w->st, N, t0, t1, j0, j1);
   int64_t t = t0;
   if (pairs) {
-    for (; t + 4 * MN_VL <= t1; t += 4 * MN_VL) soften(w, 4, true, st, t, n, N, c * LOG2E);
-    for (; t < t1; t += MN_VL) soften(w, 1, true, st, t, n, N, c * LOG2E);
+    for (; t + 4 * MN_VL <= t1; t += 4 * MN_VL) soften(w, 4, true, st, t, n, N, c);
+    for (; t < t1; t += MN_VL) soften(w, 1, true, st, t, n, N, c);
   } else {
-    for (; t + 4 * MN_VL <= t1; t += 4 * MN_VL) soften(w, 4, false, st, t, n, N, c * LOG2E);
-    for (; t < t1; t += MN_VL) soften(w, 1, false, st, t, n, N, c * LOG2E);
+    for (; t + 4 * MN_VL <= t1; t += 4 * MN_VL) soften(w, 4, false, st, t, n, N, c);
+    for (; t < t1; t += MN_VL) soften(w, 1, false, st, t, n, N, c);
   }
 
   /* output [V, lanes] += V^T weights, where what there is shrinks by alpha if the maximum has grown */

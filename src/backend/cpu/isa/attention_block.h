@@ -101,6 +101,15 @@ MN_INLINE vf attn_exp2(vf x, const bool rough) { /* rough: for weights that are 
   return p * (vf)((vi_of(n) + 127) << 23);
 #endif
 }
+/* Of differences that f32 may not hold: 0 where they are -inf. */
+MN_INLINE vf attn_exp2_far(vf x) { return attn_exp2(vf_max(vf_set1(-1000.0f), x), false); }
+/* A fused multiply-add makes of a score s and a constant c the exact s c less what was rounded to be their largest m. That is no error (all
+ * weights of a row have it) as long as it is small beside 1, which the rounding of large numbers is not. Is a largest score so large? Those of
+ * queries that see nothing are not. */
+MN_INLINE bool attn_any_huge(vf m) {
+  const vf most = vf_set1(0x1p20f);
+  return vm_any(vm_and(vf_lt(vf_set1(HIDDEN / 2), m), vf_lt(most, vf_abs(m))));
+}
 
 /* ---- who sees whom ---- */
 typedef enum seen { SEEN_NONE, SEEN_SOME, SEEN_ALL } seen;

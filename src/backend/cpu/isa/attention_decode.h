@@ -287,13 +287,13 @@ MN_INLINE void weigh_block(const decoding *d, int64_t n, float *partial) {
     partial[h * one + V] = top;
     d->top[h] = top < HIDDEN / 2 ? 0 : top; /* nothing seen so far: weights 0 */
   }
-  for (int64_t h = 0; h < H; h += MN_VL) vf_store(d->before + h, attn_exp2(vf_load(d->before + h) - vf_load(d->top + h), false));
+  for (int64_t h = 0; h < H; h += MN_VL) vf_store(d->before + h, attn_exp2_far(vf_load(d->before + h) - vf_load(d->top + h)));
   for (int64_t h = 0; h < H; h++) {
     float *sc = d->score + h * KB, *l = partial + h * one + V + 1, *o = d->o + h * d->vp;
     const float top = d->top[h], alpha = d->before[h];
     vf sum = vf_zero();
     for (int64_t j = 0; j < n; j += MN_VL) {
-      const vf x = attn_exp2(vf_load(sc + j) - top, false);
+      const vf x = attn_exp2_far(vf_load(sc + j) - top);
       sum += x;
       vf_store(sc + j, x);
     }

@@ -16,6 +16,7 @@ typedef struct work {
   bool *wide;         /* [S / KB] which blocks of them are there */
   float *tmp;         /* [QB, max(kp, vp, KB)] */
   float *lse, *delta; /* [N]             */
+  float *top, *rest;  /* [N] where scores are huge: the largest, and log2 of the sum of the weights beside it */
   int32_t *q_pos;     /* [N]             */
   uint16_t *listed;   /* [QB / PANEL, blocks of keys] */
 } work;
@@ -43,6 +44,8 @@ static void take_work(work *w, take *s, const mn_attn_args *p) {
   w->tmp = take_floats(s, QB * wide);
   w->lse = take_floats(s, QB);
   w->delta = take_floats(s, QB);
+  w->top = take_floats(s, QB);
+  w->rest = take_floats(s, QB);
   w->q_pos = take_bytes(s, QB * sizeof *w->q_pos);
   w->listed = take_bytes(s, QB / PANEL * attn_key_blocks(p) * (int64_t)sizeof *w->listed);
 }
@@ -105,12 +108,52 @@ static void add_distances(const mn_attn_args *p, const work *w, int64_t b, int64
   }
 }
 
+/* ---- scores whose lse is so large that what it was rounded by counts beside 1 ---- They are made once more: the largest of each row, and the
+ * sum of the weights beside it, are kept apart. */
+static bool is_huge(const work *w, int64_t N) {
+  for (int64_t t = 0; t < N; t++)
+    if (w->lse[t] != -HIDDEN && fabsf(w->lse[t]) > 0x1p12f) return true;
+  return false;
+}
+/* Products times c become scores of one unit; returns what makes them exponents of 2. Hidden where a query does not see a key. */
+static float finish_scores(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen see, int64_t N, int64_t t0, int64_t lanes,
+                           int64_t j0, int64_t j1, float c) {
+  const span q = see == SEEN_SOME ? attn_span(w->q_pos, t0, t0 + lanes) : (span){0, 0};
+  const bool natural = attn_biased(p) || c <= 0;
+  for (int64_t j = j0; j < j1; j++) {
+    float *s = w->st + j * N + t0;
+    for (int64_t t = 0; natural && t < lanes; t += MN_VL) {
+      vf x = vf_load(s + t) * c;
+      if (attn_biased(p)) x = vf_max(vf_set1(HIDDEN), x + vf_load(w->bt + j * N + t0 + t));
+      vf_store(s + t, x);
+    }
+    if (see == SEEN_SOME) attn_mask_row(p, b, base + j, w->q_pos + t0, q, s, lanes, vf_set1(HIDDEN));
+    if (see == SEEN_SOME && p->has_blocks) attn_hide_unlisted(p, w->listed, base + j, t0, s, lanes, vf_set1(HIDDEN));
+  }
+  return natural ? LOG2E : c * LOG2E;
+}
+/* The largest, and the sum beside it, with one panel more. */
+static void measure(work *w, int64_t N, int64_t t0, int64_t lanes, int64_t j0, int64_t j1, float unit) {
+  for (int64_t t = t0; t < t0 + lanes; t += MN_VL) {
+    const vf old = vf_load(w->top + t);
+    vf top = old;
+    for (int64_t j = j0; j < j1; j++) top = vf_max(top, vf_load(w->st + j * N + t));
+    vf sum = vf_load(w->rest + t) * attn_exp2_far((old - top) * unit);
+    for (int64_t j = j0; j < j1; j++) sum += attn_exp2_far((vf_load(w->st + j * N + t) - top) * unit);
+    vf_store(w->top + t, top);
+    vf_store(w->rest + t, sum);
+  }
+}
+
 /* What is read next: keys and values of the next block, then queries, gradients and outputs of the next block of queries */
 enum { NEXT_K, NEXT_V, NEXT_Q, NEXT_DO, NEXT_O, NEXTS };
 
+/* How a row's weights are made: of its lse; of what is first measured where that is huge. */
+typedef enum weighing { BY_LSE, MEASURING, BY_TOP } weighing;
+
 /* Queries [t0, t1) of the block at q0 with keys [j0, j1) of the block at base, whose sums are dk and dv. */
-static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t q0, int64_t base, seen see, int64_t N, int64_t t0,
-                  int64_t t1, int64_t j0, int64_t j1, rows k, rows v, float *dk, float *dv, tile_ahead next[NEXTS]) {
+static void panel(const mn_attn_args *p, work *w, weighing how, int64_t b, int64_t h, int64_t q0, int64_t base, seen see, int64_t N,
+                  int64_t t0, int64_t t1, int64_t j0, int64_t j1, rows k, rows v, float *dk, float *dv, tile_ahead next[NEXTS]) {
   const bool pairs = attn_pairs(p);
   if (pairs) j0 &= ~(int64_t)1; /* whole pairs of keys; what is hidden gets weight 0 */
   const int64_t K = p->K, V = p->V, kp = tile_pad(K), vp = tile_pad(V), n = j1 - j0, nt = t1 - t0;
@@ -125,7 +168,7 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
 #endif
   {
     tile_gemm_asking(n, lanes, K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st, N, TILE_SET, &next[NEXT_K]);
-    tile_gemm_asking(n, lanes, V, v.f + j0 * v.stride, v.stride, 1, w->dot + t0, N, dst, N, TILE_SET, &next[NEXT_V]);
+    if (how != MEASURING) tile_gemm_asking(n, lanes, V, v.f + j0 * v.stride, v.stride, 1, w->dot + t0, N, dst, N, TILE_SET, &next[NEXT_V]);
   }
   float c = p->scale * LOG2E;
   const float scale = p->dbias ? 1 : p->scale;
@@ -140,13 +183,21 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
     for (int64_t t = 0; t < lanes; t += MN_VL) {
       const vf y = vf_tanh(vf_load(s + t) * (p->scale / p->softcap));
       vf_store(s + t, y * p->softcap);
+      if (how == MEASURING) continue;
       vf_store(d + t, (vf_load(d + t) - vf_load(w->delta + t0 + t)) * (vf_set1(1) - y * y));
     }
     c = LOG2E;
   }
+  if (how != BY_LSE) c = finish_scores(p, w, b, base, see, N, t0, lanes, j0, j1, p->gate || p->softcap > 0 ? 1 : p->scale);
+  if (how == MEASURING) {
+    measure(w, N, t0, lanes, j0, j1, c);
+    return;
+  }
   for (int64_t j = 0; j < n; j++) {
     float *s = st + j * N, *d = dst + j * N;
-    for (int64_t t = 0; t < lanes; t += MN_VL) {
+    for (int64_t t = 0; how == BY_TOP && t < lanes; t += MN_VL)
+      vf_store(s + t, attn_exp2_far((vf_load(s + t) - vf_load(w->top + t0 + t)) * c - vf_load(w->rest + t0 + t)));
+    for (int64_t t = 0; how == BY_LSE && t < lanes; t += MN_VL) {
       vf x = vf_fma(vf_load(s + t), vf_set1(c), -vf_load(w->lse + t0 + t));
       if (attn_biased(p)) x = vf_max(vf_set1(HIDDEN), vf_fma(vf_load(w->bt + (j0 + j) * N + t0 + t), vf_set1(LOG2E), x));
       vf_store(s + t, attn_exp2(x, TILE_PAIRS && pairs));
@@ -201,40 +252,15 @@ static tile_ahead queries_ahead(const mn_attn_args *p, const mn_attn_tensor *x, 
   return (tile_ahead){attn_row(x, p->bf16, b, t0, h), x->t * size, width * size, p->T - t0 < QB ? p->T - t0 : QB};
 }
 
-/* One block of queries of one head: dq, and its share of dk, dv in sums. */
-static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t t0, float *dk, float *dv) {
+/* All blocks of keys that a block of queries sees. */
+static void key_blocks(const mn_attn_args *p, work *w, weighing how, int64_t b, int64_t h, int64_t t0, int64_t nq, float *dk, float *dv) {
   const bool pairs = attn_pairs(p);
-  const int64_t nq = p->T - t0 < QB ? p->T - t0 : QB, N = tile_pad(nq), g = h / (p->H / p->G);
-  const int64_t K = p->K, V = p->V, kp = tile_pad(K), vp = tile_pad(V);
-  attn_query_positions(p, b, t0, nq, w->q_pos, N);
+  const int64_t N = tile_pad(nq), g = h / (p->H / p->G), K = p->K, V = p->V, kp = tile_pad(K), vp = tile_pad(V);
+  const int64_t filled = mn_attn_filled(p, b), step = attn_key_step(p);
   const span all = attn_span(w->q_pos, 0, N);
-  const int64_t filled = mn_attn_filled(p, b);
-  if (p->has_blocks) attn_take_lists(p, b, h, t0, nq, N, w->listed);
-  attn_turned(p, &p->q, pairs, b, t0, h, nq, K, w->qt, N, w->tmp);
-  attn_turned(p, &p->d_o, pairs, b, t0, h, nq, V, w->dot, N, w->tmp);
-  straight(p, &p->q, pairs, b, t0, h, nq, K, w->q);
-  straight(p, &p->d_o, pairs, b, t0, h, nq, V, w->d_o);
-  for (int64_t t = 0; t < N; t++) {
-    w->lse[t] = -HIDDEN, w->delta[t] = 0; /* weight 0: lanes of no query, and queries that see nothing */
-    if (t >= nq) continue;
-    const float lse = p->lse[b * p->lse_b + h * p->lse_h + t0 + t];
-    if (lse == -INFINITY) continue;
-    const void *o = attn_row(&p->o, p->bf16, b, t0 + t, h), *d_o = attn_row(&p->d_o, p->bf16, b, t0 + t, h);
-    vf sum = vf_zero();
-    int64_t v = 0;
-    for (; v + MN_VL <= V; v += MN_VL)
-      sum += p->bf16 ? vf_load_bf16((const uint16_t *)o + v) * vf_load_bf16((const uint16_t *)d_o + v)
-                     : vf_load((const float *)o + v) * vf_load((const float *)d_o + v);
-    float rest = 0;
-    for (; v < V; v++) rest += tile_scalar_in(o, p->bf16, v) * tile_scalar_in(d_o, p->bf16, v);
-    w->lse[t] = lse * LOG2E;
-    w->delta[t] = vf_sum(sum) + rest - p->dlse[b * p->dlse_b + h * p->dlse_h + t0 + t];
-  }
-  memset(w->dqt, 0, (size_t)(K * N) * sizeof(float));
   tile_ahead next[NEXTS] = {[NEXT_Q] = queries_ahead(p, &p->q, b, t0 + QB, h, K),
                             [NEXT_DO] = queries_ahead(p, &p->d_o, b, t0 + QB, h, V),
                             [NEXT_O] = queries_ahead(p, &p->o, b, t0 + QB, h, V)};
-  const int64_t step = attn_key_step(p);
   for (int64_t j0 = 0; j0 < filled; j0 += step) {
     const int64_t n = filled - j0 < step ? filled - j0 : step;
     seen see = attn_block_seen(p, b, j0, n, all);
@@ -261,8 +287,49 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
       const span q = attn_span(w->q_pos, t, end);
       if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q.lo, q.hi, &first, &last);
       if (p->has_blocks && first < last && attn_listed(p, w->listed, t, end, j0 + first, last - first) == SEEN_NONE) continue;
-      if (first < last) panel(p, w, b, h, t0, j0, see, N, t, end, first, last, k, v, dk + j0 * kp, dv + j0 * vp, next);
+      if (first < last) panel(p, w, how, b, h, t0, j0, see, N, t, end, first, last, k, v, dk + j0 * kp, dv + j0 * vp, next);
     }
+  }
+}
+
+/* One block of queries of one head: dq, and its share of dk, dv in sums. */
+static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t t0, float *dk, float *dv) {
+  const bool pairs = attn_pairs(p);
+  const int64_t nq = p->T - t0 < QB ? p->T - t0 : QB, N = tile_pad(nq);
+  const int64_t K = p->K, V = p->V, kp = tile_pad(K);
+  attn_query_positions(p, b, t0, nq, w->q_pos, N);
+  if (p->has_blocks) attn_take_lists(p, b, h, t0, nq, N, w->listed);
+  attn_turned(p, &p->q, pairs, b, t0, h, nq, K, w->qt, N, w->tmp);
+  attn_turned(p, &p->d_o, pairs, b, t0, h, nq, V, w->dot, N, w->tmp);
+  straight(p, &p->q, pairs, b, t0, h, nq, K, w->q);
+  straight(p, &p->d_o, pairs, b, t0, h, nq, V, w->d_o);
+  for (int64_t t = 0; t < N; t++) {
+    w->lse[t] = -HIDDEN, w->delta[t] = 0; /* weight 0: lanes of no query, and queries that see nothing */
+    if (t >= nq) continue;
+    const float lse = p->lse[b * p->lse_b + h * p->lse_h + t0 + t];
+    if (lse == -INFINITY) continue;
+    const void *o = attn_row(&p->o, p->bf16, b, t0 + t, h), *d_o = attn_row(&p->d_o, p->bf16, b, t0 + t, h);
+    vf sum = vf_zero();
+    int64_t v = 0;
+    for (; v + MN_VL <= V; v += MN_VL)
+      sum += p->bf16 ? vf_load_bf16((const uint16_t *)o + v) * vf_load_bf16((const uint16_t *)d_o + v)
+                     : vf_load((const float *)o + v) * vf_load((const float *)d_o + v);
+    float rest = 0;
+    for (; v < V; v++) rest += tile_scalar_in(o, p->bf16, v) * tile_scalar_in(d_o, p->bf16, v);
+    w->lse[t] = lse * LOG2E;
+    w->delta[t] = vf_sum(sum) + rest - p->dlse[b * p->dlse_b + h * p->dlse_h + t0 + t];
+  }
+  memset(w->dqt, 0, (size_t)(K * N) * sizeof(float));
+  if (!is_huge(w, N)) {
+    key_blocks(p, w, BY_LSE, b, h, t0, nq, dk, dv);
+  } else {
+    for (int64_t t = 0; t < N; t++) w->top[t] = HIDDEN, w->rest[t] = 0;
+    key_blocks(p, w, MEASURING, b, h, t0, nq, dk, dv);
+    for (int64_t t = 0; t < N; t++) {
+      const bool none = w->lse[t] == -HIDDEN;
+      w->top[t] = none ? 0 : w->top[t], w->rest[t] = none ? -HIDDEN : log2f(w->rest[t]);
+    }
+    key_blocks(p, w, BY_TOP, b, h, t0, nq, dk, dv);
   }
   tile_transpose(w->tmp, kp, w->dqt, N, K, nq, 0);
   for (int64_t t = 0; t < nq; t++) tile_row_out((void *)(uintptr_t)attn_row(&p->dq, p->bf16, b, t0 + t, h), w->tmp + t * kp, p->bf16, K);
