@@ -54,6 +54,12 @@ static void no_output_is_an_input(void) {
       {"stream --model model short.txt --csv -", "--csv -: it does not go to standard output"},
       {"train own.yaml --out -", "--out -: it does not go to standard output; give the name of a directory"},
       {"convert model --out -", "--out -: it does not go to standard output"},
+      {"compare own.yaml --out both --db -", "--db -: it is no standard input or output; give the name of a file ('./-' for one that is"},
+      {"train own.yaml --out both --db -", "--db -: it is no standard input or output"},
+      {"adapt linearize model --out both --db -", "--db -: it is no standard input or output"},
+      {"runs list --db -", "--db -: it is no standard input or output"},
+      {"generate --model model --prompt-file -", "--prompt-file -: it is no standard input or output"},
+      {"serve model --check --port 0 --sessions -", "--sessions -: it is no standard input or output; give the name of a directory"},
       {"apply model/recipe.json --input i.safetensors --output model/model.safetensors", "model/recipe.json belongs to"},
       {"apply own.yaml --input i.safetensors --params-out y.safetensors --output y.safetensors", "both name"},
       {"graft --base model --mixer synaptic --output model/recipe.json", "which is read"},
@@ -102,7 +108,8 @@ static void what_may_be_replaced_is(void) {
       "graft --base model --mixer synaptic --output model/grafted.json --quiet",
       "generate --model model --prompt short.txt --tokens 2 --session-out prompt.st --quiet",
       "stream --model model short.txt --csv a.csv --plot a.svg --session-out model/model-session.safetensors --quiet",
-      "eval --model model --batches 1 --top 2 --soft-targets soft --quiet"};
+      "eval --model model --batches 1 --top 2 --soft-targets soft --quiet",
+      "serve model --check --port 0 --access-log - --quiet"}; /* standard error */
   CHECK(sh("cp model/s.safetensors prompt.st; : >words") == 0, "%s", out);
   CHECK(sh("$M generate --model model --prompt words --tokens 2 --session-out words --quiet") == 0, "a text that is a file's name: %s",
         out);

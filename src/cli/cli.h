@@ -54,8 +54,15 @@ typedef enum mn_verb_purpose {                  /* the headings of `mneme --help
 /* MN_OPTION_OUTPUT: the value names a file that the verb writes, MN_OPTION_PICTURE one that is .svg or .png: it is tried before the verb
  * runs, so that nobody works for an hour to find its directory missing, and it may be nothing that the verb reads (outputs.c). Where
  * NAME-out has a NAME-in, both may name one file: it is read before the new one takes its place. MN_OPTION_APPENDS: what is written there
- * comes behind what stands there; nothing that the verb reads, too, and else not tried. */
-enum { MN_OPTION_REPEATS = 1, MN_OPTION_OUTPUT = 2, MN_OPTION_PICTURE = 4 | MN_OPTION_OUTPUT, MN_OPTION_APPENDS = 8 };
+ * comes behind what stands there; nothing that the verb reads, too, and else not tried. MN_OPTION_STREAM: "-" is a stream of the process; in
+ * other options that name a file it is refused. */
+enum {
+  MN_OPTION_REPEATS = 1,
+  MN_OPTION_OUTPUT = 2,
+  MN_OPTION_PICTURE = 4 | MN_OPTION_OUTPUT,
+  MN_OPTION_APPENDS = 8,
+  MN_OPTION_STREAM = 16
+};
 
 typedef struct mn_option {
   const char *name;          /* without the dashes; NULL ends a table                         */

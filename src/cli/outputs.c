@@ -88,19 +88,24 @@ static mn_status spare_all(const mn_cli *cli, const mn_cli_value *v) {
   return MN_OK;
 }
 
-/* Elsewhere "-" is standard output. What is written here is written whole and put in place, so nothing goes there, nor to a file of
- * that name that nobody asked for. */
-static mn_status refuse_stdout(const mn_cli_value *v) {
-  const bool written = (v->option->flags & (MN_OPTION_OUTPUT | MN_OPTION_APPENDS)) || !strcmp(v->option->name, "out");
-  if (!written || strcmp(v->text, "-") != 0) return MN_OK;
-  return mn_fail(MN_ERR_CONFIG, "--%s -: it does not go to standard output; give the name of a %s ('./-' for one that is called so)",
-                 v->option->name, v->option->metavar && !strcmp(v->option->metavar, "DIR") ? "directory" : "file");
+/* Where a text, frames or a log are a stream, "-" is the process's own. Other files are read more than once, or are written whole and put in
+ * place: they are no stream, nor a file of that name that nobody asked for. */
+static mn_status refuse_stream(const mn_cli_value *v) {
+  const char *name = v->option->name, *metavar = v->option->metavar ? v->option->metavar : "";
+  if (!is_path(v->option) || (v->option->flags & MN_OPTION_STREAM) || strcmp(v->text, "-") != 0) return MN_OK;
+  const bool written = (v->option->flags & MN_OPTION_OUTPUT) || !strcmp(name, "out");
+  const char *kind = !strcmp(metavar, "DIR") || !strcmp(metavar, "FOLDER") ? "directory" : !strcmp(metavar, "MODEL") ? "model" : "file";
+  if (written)
+    return mn_fail(MN_ERR_CONFIG, "--%s -: it does not go to standard output; give the name of a %s ('./-' for one that is called so)",
+                   name, kind);
+  return mn_fail(MN_ERR_CONFIG, "--%s -: it is no standard input or output; give the name of a %s ('./-' for one that is called so)", name,
+                 kind);
 }
 
 mn_status mn_cli_try_outputs(const mn_cli *cli) {
   for (int i = 0; i < cli->n_values; i++) {
     const mn_cli_value *v = &cli->values[i];
-    MN_TRY(refuse_stdout(v));
+    MN_TRY(refuse_stream(v));
     if (v->option->flags & MN_OPTION_APPENDS) MN_TRY(spare_all(cli, v));
     if (!is_output(v)) continue;
     for (int j = 0; j < i; j++)

@@ -21,7 +21,8 @@ static const mn_option options[] = {
      0},
     {"dtype", "TYPE", "f32", "type of products: f32 or bf16", 0},
     {"activations", "POLICY", "recompute_norms", "keep, recompute (cheap results) or recompute_norms (norms and rotations too)", 0},
-    {"synapses", "FILE", NULL, "instead: how synapses (mixers of type synaptic) behave while the trained model reads that text", 0},
+    {"synapses", "FILE", NULL,
+     "instead: how synapses (mixers of type synaptic) behave while the trained model reads that text; -: standard input", MN_OPTION_STREAM},
     {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory, loops, parts, layers", MN_OPTION_REPEATS},
     {0}};
 static const char *const examples[] = {"mneme inspect recipes/quick.yaml",
