@@ -363,6 +363,11 @@ static void texts_go_on_too(void) {
   CHECK(http_post("/v1/completions", "{\"prompt\": \"x\", \"max_tokens\": 5, \"session_id\": \"t\", " GREEDY "}") == 200 &&
             !strcmp(http_text(http_body(), "text"), said),
         "%s: %s", said, http_reply);
+  CHECK(http_post("/sessions/t/fork", "{\"to\": \"u\"}") == 200 && strstr(http_reply, "\"parent\": \"t\""), "%s", http_reply);
+  CHECK(http_post("/sessions/u/fork", "{\"to\": \"v\"}") == 200 && strstr(http_reply, "\"parent\": \"u\""), "%s", http_reply);
+  CHECK(http_get("/sessions") == 200 && http_times("\"object\": \"session\"") == 3 && http_times("\"messages\"") == 0,
+        "completions have no messages, nor have their forks: %s", http_reply);
+  CHECK(http_post("/sessions/v/rollback", "{\"messages\": 0}") == 400 && strstr(http_reply, "has no messages"), "%s", http_reply);
   static const struct {
     const char *method, *path, *body;
     int status;

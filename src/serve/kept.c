@@ -69,8 +69,9 @@ const mn_value *mn_kept_after(mn_arena *arena, const char *note, const mn_value 
 
 static mn_status write_note(const char *parent, const mn_value *messages, size_t n, mn_text *out) {
   mn_text_add(out, "{");
-  if (parent) mn_text_add(out, "\"parent\": "), mn_json_quote(out, parent), mn_text_add(out, ", ");
-  mn_text_add(out, "\"messages\": [");
+  if (parent) mn_text_add(out, "\"parent\": "), mn_json_quote(out, parent);
+  if (!messages) return mn_text_status(out);
+  mn_text_addf(out, "%s\"messages\": [", parent ? ", " : "");
   for (size_t i = 0; i < n; i++) {
     if (i) mn_text_add(out, ", ");
     MN_TRY(mn_value_to_json(messages->as.items[i], 0, out));
@@ -114,7 +115,7 @@ mn_status mn_kept_cut_note(const char *note, int64_t n, const char *parent, mn_t
   const mn_value *list = said_before(arena, note, &root);
   const size_t count = !list ? 0 : (int64_t)list->count < n ? list->count : (size_t)n;
   mn_status status = write_note(parent ? parent : parent_of(root), list, count, out);
-  mn_text_add(out, "]}");
+  mn_text_add(out, list ? "]}" : "}");
   mn_arena_free(arena);
   return status;
 }

@@ -20,7 +20,8 @@ mn_status mn_kept_open_note(const char *note, const mn_value *messages, mn_text 
 void mn_kept_close_note(mn_text *note, const char *said, size_t n);
 /* Messages that a note has; -1: it has no list of them. */
 int64_t mn_kept_count(const char *note);
-/* The note with the first `n` messages alone; with another parent (NULL: as it is). */
+/* The note with the first `n` messages alone; with another parent (NULL: as it is). One without a list of messages stays so: completions made
+ * it, and that says something else than a dialogue of none. */
 mn_status mn_kept_cut_note(const char *note, int64_t n, const char *parent, mn_text *out);
 
 #endif
