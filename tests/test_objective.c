@@ -379,6 +379,106 @@ static void test_places_that_are_not_there(void) {
   mn_arena_free(arena);
 }
 
+/* What masks leave out might as well not be there: each row's loss is that of a row without those places, which hold what is huge. */
+static double *judged(const char *kind, const char *output, int64_t B, int64_t T, int64_t D, const double *x, const int32_t *masks,
+                      const int32_t *span) {
+  mn_arena *arena = mn_arena_new();
+  mn_objectives o;
+  CHECK_OK(parse(arena, kind, &o));
+  mn_graph *g = mn_graph_new();
+  mn_model_io outputs = {0}, data = {0};
+  const mn_port *takes, *fields;
+  mn_io_put(&outputs, output, mn_const(g, MN_F64, MN_SHAPE(B, T, D), x));
+  mn_io_put(&data, "span", mn_const(g, MN_I32, MN_SHAPE(B, 2), span));
+  o.list[0].def->needs(o.list[0].config, &takes, &fields);
+  for (const mn_port *p = fields; masks && p->name; p++)
+    if (!strcmp(p->name, "masks")) mn_io_put(&data, "masks", mn_const(g, MN_I32, MN_SHAPE(B, T), masks));
+  mn_judge judge = {&outputs, &data, mn_full(g, MN_F64, MN_SHAPE(B), 1), false, false, NULL};
+  mn_verdict v = {0};
+  double *each = NULL;
+  o.list[0].def->build(mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, B), o.list[0].config, &judge, &v);
+  CHECK_OK(mn_graph_status(g));
+  if (v.each) CHECK(gc_run(g, mn_backend_ref(), 0, MN_KEEP, 0, NULL, NULL, 1, (mn_tensor *[]){v.each}, &each), "%s", mn_message());
+  mn_graph_free(g);
+  mn_arena_free(arena);
+  return each;
+}
+static void test_masks_leave_places_out(void) {
+  enum { B = 4, T = 3, D = 2 };
+  static const char *const kinds[] = {"{type: contrastive}", "{type: contrastive, negatives: other_side}", "{type: span}"};
+  static const int32_t spans[2][2 * B] = {{0, 2, 2, 2, 0, 0, 2, 2},
+                                          {0, 1, 1, 1, 0, 0, 1, 1}}; /* the last place is the second that is left */
+  int32_t masks[B * T];
+  double whole[B * T * D], left[B * 2 * D];
+  for (int i = 0; i < B * T * D; i++) {
+    const int b = i / (T * D), t = i / D % T;
+    masks[b * T + t] = t != 1;
+    whole[i] = t == 1 ? 1000 : sin(1.7 * i);
+    if (t != 1) left[(b * 2 + t / 2) * D + i % D] = whole[i];
+  }
+  for (int k = 0; k < 3; k++) {
+    const char *output = k < 2 ? "hidden" : "logits";
+    double *a = judged(kinds[k], output, B, T, D, whole, masks, spans[0]), *b = judged(kinds[k], output, B, 2, D, left, NULL, spans[1]);
+    for (int i = 0; a && b && i < B; i++)
+      CHECK(fabs(a[i] - b[i]) < 1e-12, "%s, row %d: %g with masks, %g without", kinds[k], i, a[i], b[i]);
+    free(a), free(b);
+  }
+}
+
+/* Class weights, labels that are ignored and smoothing beside PyTorch 2 (cross_entropy with weight, ignore_index and label_smoothing): the same
+ * where it weighs or smooths. Where it does both it weighs what is spread by each class; here an example weighs what its label does. */
+static void test_class_weights(void) {
+  enum { N = 6, C = 4 };
+  static const struct {
+    const char *kind;
+    double loss, slope[C]; /* of the second row */
+  } kinds[] = {
+      {"{type: classification}", 2.13872185751233, {0.08451221074899432, 0.025454588713501276, -0.13080725404919077, 0.020840454586695204}},
+      {"{type: classification, class_weights: [1, 2, 0.5, 0]}",
+       2.3787274955497097,
+       {0.052820131718121444, 0.015909117945938297, -0.08175453378074424, 0.013025284116684502}},
+      {"{type: classification, label_smoothing: 0.3}",
+       1.9707218575123298,
+       {0.06951221074899429, 0.01045458871350127, -0.08580725404919076, 0.0058404545866951995}},
+      {"{type: classification, label_smoothing: 0.3, class_weights: [1, 2, 0.5, 0]}",
+       2.1462274955497094,
+       {0.043445131718121435, 0.0065341179459382955, -0.05362953378074423, 0.003650284116684501}}};
+  static int32_t label[N] = {0, 2, MN_IGNORE, 3, 1, 2};
+  double x[N * C];
+  for (int i = 0; i < N * C; i++) x[i] = (i / C * 7 + i % C * 5) % 11 / 5.0 - 1;
+  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+    mn_arena *arena = mn_arena_new();
+    mn_objectives o;
+    CHECK_OK(parse(arena, kinds[k].kind, &o));
+    mn_batch b = {.B = N, .T = 1, .rows = N, .present = N};
+    mn_batch_add(&b, "label", MN_I32, MN_SHAPE(N), "");
+    b.data[0] = label;
+    float weight[N];
+    double wide[N], sum = mn_objective_weights(&o.list[0], &b, weight), *got[2] = {NULL};
+    for (int i = 0; i < N; i++) wide[i] = (double)weight[i] / sum;
+    mn_graph *g = mn_graph_new();
+    mn_model_io outputs = {0}, data = {0};
+    mn_tensor *logits = mn_const(g, MN_F64, MN_SHAPE(N, C), x), *slope = NULL;
+    mn_io_put(&outputs, "logits", logits);
+    mn_io_put(&data, "label", mn_const(g, MN_I32, MN_SHAPE(N), label));
+    mn_judge judge = {&outputs, &data, mn_const(g, MN_F64, MN_SHAPE(N), wide), false, false, NULL};
+    mn_verdict v = {0};
+    o.list[0].def->build(mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, N), o.list[0].config, &judge, &v);
+    CHECK_OK(mn_graph_status(g));
+    CHECK_OK(mn_grad(g, 1, &v.loss, NULL, 1, &logits, &slope));
+    CHECK(gc_run(g, mn_backend_ref(), 0, MN_KEEP, 0, NULL, NULL, 2, (mn_tensor *[]){v.loss, slope}, got), "%s", mn_message());
+    if (got[0] && got[1]) {
+      CHECK(fabs(got[0][0] - kinds[k].loss) < 1e-12, "%s: %.17g, must be %.17g", kinds[k].kind, got[0][0], kinds[k].loss);
+      for (int c = 0; c < C; c++)
+        CHECK(fabs(got[1][C + c] - kinds[k].slope[c]) < 1e-12 && got[1][2 * C + c] == 0,
+              "%s: class %d: slope %g, and %g of what is ignored", kinds[k].kind, c, got[1][C + c], got[1][2 * C + c]);
+    }
+    free(got[0]), free(got[1]);
+    mn_graph_free(g);
+    mn_arena_free(arena);
+  }
+}
+
 /* A row that wrote nothing has no mean: it does not count, whatever the others are. */
 static void test_rows_that_wrote_nothing(void) {
   int32_t masks[6] = {1, 0, 0, 1, 1, 1};
@@ -391,6 +491,10 @@ static void test_rows_that_wrote_nothing(void) {
   mn_batch_add(&b, "masks", MN_I32, MN_SHAPE(3, 2), "");
   b.data[0] = masks;
   CHECK(mn_objective_units(&o.list[0], &b) == 3 && mn_objective_weights(&o.list[0], &b, w) == 2 && w[1] == 0, "%g", (double)w[1]);
+  CHECK_OK(parse(arena, "{type: match}", &o));
+  CHECK(mn_objective_weights(&o.list[0], &b, w) == 3, "%g", (double)w[0]);
+  masks[2] = masks[3] = 0;
+  CHECK(mn_objective_weights(&o.list[0], &b, w) == 2 && w[1] == 0, "a row of which no place is there: %g", (double)w[1]);
   mn_arena_free(arena);
 }
 
@@ -437,6 +541,8 @@ int main(void) {
   RUN(test_masks_are_of_the_step);
   RUN(test_nothing_is_hidden_that_is_not_there);
   RUN(test_places_that_are_not_there);
+  RUN(test_masks_leave_places_out);
+  RUN(test_class_weights);
   RUN(test_rows_that_wrote_nothing);
   RUN(test_missing_rows_are_no_negatives);
   RUN(test_what_is_refused);

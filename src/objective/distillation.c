@@ -124,6 +124,7 @@ const mn_objective_def mn_objective_distillation = {
     .config_size = sizeof(config),
     .fields = fields,
     .metrics = metrics,
+    .of_places = true,
     .check = check,
     .needs = needs,
     .target = target,

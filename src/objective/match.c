@@ -42,6 +42,7 @@ const mn_objective_def mn_objective_match = {
     .summary = "students of a model of type matching say what the mixers beside them say",
     .paper = "Nguyen et al. 2025, arXiv 2507.09025",
     .metrics = metrics,
+    .of_places = true,
     .needs = needs,
     .build = build,
 };

@@ -262,6 +262,17 @@ int64_t mn_objective_units(const mn_objective *o, const mn_batch *batch) {
   return n;
 }
 
+/* By masks; a length says that one place at least is there. */
+static bool has_a_place(const mn_batch *batch, int64_t b) {
+  const int i = mn_batch_find(batch, "masks");
+  const mn_source_field *f = i < 0 ? NULL : &batch->field[i];
+  if (!f || f->dtype != MN_I32 || f->shape.ndim != 2) return true;
+  const int32_t *masks = mn_batch_row(batch, i, b), *length = mn_batch_get(batch, "length");
+  for (int64_t t = 0, n = length && length[b] < f->shape.dim[1] ? length[b] : f->shape.dim[1]; t < n; t++)
+    if (masks[t] > 0) return true;
+  return false;
+}
+
 double mn_objective_weights(const mn_objective *o, const mn_batch *batch, float *weight) {
   int axes = 1;
   const int32_t *values;
@@ -270,7 +281,8 @@ double mn_objective_weights(const mn_objective *o, const mn_batch *batch, float 
   double sum = 0;
   const bool alone = o->def->pairs && batch->present < 4; /* a pair that nothing stands against */
   for (int64_t i = 0; i < units; i++) {
-    bool counts = !alone && i / per_row < batch->rows && (!values || values[i * stride] >= 0);
+    bool counts = !alone && i / per_row < batch->rows && (!values || values[i * stride] >= 0) &&
+                  (values || !o->def->of_places || has_a_place(batch, i));
     double w = !counts ? 0 : values && o->def->weigh ? o->def->weigh(o->config, values + i * stride) : 1;
     weight[i] = (float)w;
     sum += w;

@@ -51,6 +51,7 @@ typedef struct mn_objective_def {
   const mn_field *fields;       /* of its keys; `type` and `weight` are everybody's; NULL: none */
   const mn_metric_def *metrics; /* closed by {0}; NULL: none                                    */
   bool pairs;                   /* rows 0 and 1, 2 and 3 ... belong together, and others stand against them */
+  bool of_places;               /* where rows are the units, they are means over places: a row of which none is there does not count */
   mn_status (*check)(const mn_value *map, const char *where, void *config); /* NULL: nothing */
   /* What is taken from the model and from the source, each closed by {0}; axes as in ports. Optional ones may be missing. */
   void (*needs)(const void *config, const mn_port **outputs, const mn_port **data);

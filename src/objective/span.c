@@ -1,12 +1,13 @@
 /* span.c - where an answer begins and ends (as in Rajpurkar et al. 2016, arXiv:1606.05250): of two logits for each position, the
- * first says begin, the second end; each is a distribution over the positions of the row (its first `length`, where the source
- * says so), and the loss is the mean of both cross-entropies. */
+ * first says begin, the second end; each is a distribution over the positions of the row (those that are there, by its `length` and
+ * `masks`, where the source says so), and the loss is the mean of both cross-entropies. */
 #include "objective/objective.h"
 
 static void needs(const void *c, const mn_port **outputs, const mn_port **data) {
   static const mn_port out[] = {{"logits", MN_F32, "BTC", false, "two numbers for each position: begin, end"}, {0}};
   static const mn_port in[] = {{"span", MN_I32, "B2", false, "first and last position of the answer; negative: there is none"},
                                {"length", MN_I32, "B", true, "positions of the row that are there"},
+                               {"masks", MN_I32, "BT", true, "1 where a position is there"},
                                {0}};
   (void)c;
   *outputs = out;
@@ -22,7 +23,7 @@ static const char *target(const void *c, int *axes) {
 static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {
   (void)c;
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *x = mn_io_get(judge->outputs, "logits"), *span = mn_io_get(judge->data, "span"), *length = mn_io_get(judge->data, "length");
+  mn_tensor *x = mn_io_get(judge->outputs, "logits"), *span = mn_io_get(judge->data, "span");
   if (!x || !span) return;
   if (x->shape.ndim != 3 || mn_dim(x, 2) != 2) {
     mn_graph_fault(g, MN_ERR_CONFIG,
@@ -31,9 +32,10 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   }
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1);
   x = mn_transpose(g, mn_cast(g, x, mn_scope_exact(s)), 1, 2); /* [B,2,T] */
-  if (length) {
-    mn_tensor *there = mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(1, 1, T), 2), mn_reshape(g, length, MN_SHAPE(B, 1, 1)));
-    x = mn_select(g, there, x, mn_scalar(g, mn_type(x), -1e9));
+  mn_tensor *places = mn_places_there(s, judge, B, T);
+  if (places) {
+    places = mn_lt(g, mn_scalar(g, mn_type(places), 0), mn_reshape(g, places, MN_SHAPE(B, 1, T)));
+    x = mn_select(g, places, x, mn_scalar(g, mn_type(x), -1e9));
   }
   x = mn_reshape(g, x, MN_SHAPE(2 * B, T));
   span = mn_reshape(g, span, MN_SHAPE(2 * B));

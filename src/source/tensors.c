@@ -211,24 +211,34 @@ static mn_status check_range(const mn_source *s, const column *c) {
   return check_values(s, c, least, span ? room - 1 : length ? room : INT64_MAX, allowed);
 }
 
+static const column *find_column(const tensors *x, const char *name, int64_t per_row) {
+  for (int i = 0; i < x->n_columns; i++)
+    if (!strcmp(x->columns[i].name, name) && mn_shape_count(&x->columns[i].shape) == per_row) return &x->columns[i];
+  return NULL;
+}
+
 /* An answer has both ends or neither, in order, within what is there of its row. */
 static mn_status check_spans(const mn_source *s, const column *c) {
   const tensors *x = s->data;
   const config *o = s->config;
-  const column *length = NULL;
-  for (int i = 0; i < x->n_columns; i++)
-    if (!strcmp(x->columns[i].name, "length") && mn_shape_count(&x->columns[i].shape) == 1) length = &x->columns[i];
+  const column *length = find_column(x, "length", 1), *masks = find_column(x, "masks", s->seq_len);
   if (strcmp(c->name, "span") != 0 || mn_shape_count(&c->shape) != 2) return MN_OK; /* other shapes are refused by name */
   for (int part = 0; part < 2 && c->data[part]; part++)
     for (int64_t i = 0; i < x->n[part]; i++) {
       const int32_t *end = (const int32_t *)c->data[part] + 2 * i;
       const int64_t room = length ? ((const int32_t *)length->data[part])[i] : s->seq_len;
-      const bool none = end[0] < 0 && end[1] < 0;
-      if (none || (end[0] >= 0 && end[0] <= end[1] && end[1] < room)) continue;
-      return mn_fail(MN_ERR_CONFIG,
-                     "data.%s: %s: span is from %d to %d in row %lld (counted from 0), of which %lld places are there: its first place "
-                     "comes before its last, or both are below 0 where there is none",
-                     part ? "test_file" : "file", part ? o->test_file : o->file, (int)end[0], (int)end[1], (long long)i, (long long)room);
+      const bool none = end[0] < 0 && end[1] < 0, within = end[0] >= 0 && end[0] <= end[1] && end[1] < room;
+      const char *file = part ? o->test_file : o->file, *key = part ? "test_file" : "file";
+      if (!none && !within)
+        return mn_fail(MN_ERR_CONFIG,
+                       "data.%s: %s: span is from %d to %d in row %lld (counted from 0), of which %lld places are there: its first place "
+                       "comes before its last, or both are below 0 where there is none",
+                       key, file, (int)end[0], (int)end[1], (long long)i, (long long)room);
+      const int32_t *there = masks && !none ? (const int32_t *)masks->data[part] + i * s->seq_len : NULL;
+      if (there && (!there[end[0]] || !there[end[1]]))
+        return mn_fail(MN_ERR_CONFIG,
+                       "data.%s: %s: span is from %d to %d in row %lld (counted from 0), and masks say that place %d is not there", key,
+                       file, (int)end[0], (int)end[1], (long long)i, (int)end[there[end[0]] ? 1 : 0]);
     }
   return MN_OK;
 }
