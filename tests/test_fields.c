@@ -456,6 +456,28 @@ static void test_spans_of_a_file(void) {
     mn_trainer_free(t);
     mn_recipe_free(r);
   }
+  static int32_t masks[N * T];
+  for (int hidden = 2; hidden < 5; hidden++) { /* of places 2 to 4 of a row: an end may not stand there */
+    mn_recipe *r = NULL;
+    mn_trainer *t = NULL;
+    for (int i = 0; i < N * T; i++) masks[i] = i != 3 * T + hidden;
+    span[6] = 2, span[7] = 4;
+    write_tensors(
+        "spans.safetensors", 3,
+        (tensor[]){{"tokens", MN_SHAPE(N, T), NULL, tokens}, {"span", MN_SHAPE(N, 2), NULL, span}, {"masks", MN_SHAPE(N, T), NULL, masks}});
+    CHECK_OK(
+        parse(text_of("data: {type: tensors, file: '%s', validation: 0}\nmodel: {type: classifier, vocab_size: 9, num_classes: 2, pooling: "
+                      "none, " BLOCK "}\nobjective: {type: span}\ntrain: {steps: 1, batch: 4, validate_every: 0}\n",
+                      test_path("spans.safetensors"), ""),
+              &r));
+    const mn_status status = r ? mn_trainer_new(r, 1, NULL, NULL, &t) : MN_ERR_ARG;
+    char says[64];
+    snprintf(says, sizeof says, "masks say that place %d is not there", hidden);
+    CHECK(hidden == 3 ? status == MN_OK : status == MN_ERR_CONFIG && strstr(mn_message(), "row 3") && strstr(mn_message(), says), "%d: %s",
+          hidden, mn_message());
+    mn_trainer_free(t);
+    mn_recipe_free(r);
+  }
   write_tensors(
       "spans.safetensors", 3,
       (tensor[]){{"tokens", MN_SHAPE(N, T), NULL, tokens}, {"span", MN_SHAPE(N, 2), NULL, span}, {"length", MN_SHAPE(N, 0), NULL, length}});
@@ -465,6 +487,31 @@ static void test_spans_of_a_file(void) {
           "}\nobjective: {type: span}\ntrain: {steps: 1, batch: 4}\n",
           test_path("spans.safetensors"), ""),
       "takes length as i32 [B]", "[4, 0]", ""); /* a length of no numbers says nothing of spans */
+}
+
+/* What a model keeps of its columns is in config.json, which must be short enough to be read: that is said before the training. */
+static void test_a_model_that_could_not_be_opened(void) {
+  enum { NAME = 5 << 20 };
+  mn_text t = {0};
+  mn_recipe *r = NULL;
+  mn_trainer *trainer = NULL;
+  char *name = malloc(NAME);
+  memset(name, 'x', NAME);
+  mn_text_add(&t, "date,a");
+  mn_text_add_bytes(&t, name, NAME);
+  mn_text_add(&t, ",b");
+  mn_text_add_bytes(&t, name, NAME);
+  mn_text_add(&t, "\n");
+  for (int i = 0; i < 100; i++) mn_text_addf(&t, "d%d,%.5f,%.5f\n", i, sin(0.4 * i), cos(0.4 * i));
+  CHECK_OK(mn_file_write(test_path("long.csv"), t.data, t.len));
+  CHECK_OK(parse(text_of(SERIES "objective: {type: regression}\n" TRAIN, test_path("long.csv"), ""), &r));
+  CHECK(r && mn_trainer_new(r, 1, NULL, NULL, &trainer) == MN_ERR_CONFIG && strstr(mn_message(), "data.type series") &&
+            strstr(mn_message(), "config.json would have"),
+        "%s", mn_message());
+  mn_trainer_free(trainer);
+  mn_recipe_free(r);
+  mn_text_free(&t);
+  free(name);
 }
 
 /* A source in its own vocabulary, as long as a stream has room for. */
@@ -497,6 +544,7 @@ int main(void) {
   RUN(test_a_teacher_that_does_not_fit);
   RUN(test_what_does_not_fit);
   RUN(test_a_source_fits_its_model);
+  RUN(test_a_model_that_could_not_be_opened);
   test_cleanup();
   return test_end();
 }

@@ -166,14 +166,29 @@ mn_status mn_json_read_sealed(mn_arena *arena, const char *path, const mn_value 
 
 mn_status mn_json_read(mn_arena *arena, const char *path, const mn_value **out) { return mn_json_read_sealed(arena, path, out, NULL); }
 
-mn_status mn_json_write(const char *path, const mn_value *v) {
-  mn_text text = {0};
+/* As it is written: what nobody could read back is refused. */
+static mn_status written(const char *path, const mn_value *v, mn_text *out) {
   mn_arena *arena = mn_arena_new();
   mn_status status = arena ? mn_seal(arena, v, &v) : MN_ERR_MEMORY;
-  if (status == MN_OK) status = mn_value_to_json(v, 2, &text);
+  if (status == MN_OK) status = mn_value_to_json(v, 2, out);
+  mn_arena_free(arena);
+  if (status == MN_OK && out->len > JSON_FILE_LIMIT)
+    return mn_fail(MN_ERR_CONFIG, "%s would have %zu bytes, and %d are the most that is read", path, out->len, JSON_FILE_LIMIT);
+  return status;
+}
+
+mn_status mn_json_try(const char *path, const mn_value *v) {
+  mn_text text = {0};
+  mn_status status = written(path, v, &text);
+  mn_text_free(&text);
+  return status;
+}
+
+mn_status mn_json_write(const char *path, const mn_value *v) {
+  mn_text text = {0};
+  mn_status status = written(path, v, &text);
   if (status == MN_OK) status = mn_file_write(path, text.data, text.len);
   mn_text_free(&text);
-  mn_arena_free(arena);
   return status;
 }
 

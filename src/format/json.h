@@ -10,8 +10,10 @@ mn_status mn_json_parse(mn_arena *arena, const char *file, const char *text, siz
 /* A file of at most 8 MiB. A checksum at the end of a map is checked and taken off (seal.h); *sealed: there was one. */
 mn_status mn_json_read(mn_arena *arena, const char *path, const mn_value **out);
 mn_status mn_json_read_sealed(mn_arena *arena, const char *path, const mn_value **out, bool *sealed);
-/* Whole or not at all, indented, a map with its checksum. */
+/* Whole or not at all, indented, a map with its checksum. MN_ERR_CONFIG: it would be longer than what is read. */
 mn_status mn_json_write(const char *path, const mn_value *v);
+/* Could it be written there? Of the file's length; nothing is written. */
+mn_status mn_json_try(const char *path, const mn_value *v);
 
 /* Appends the string with its quotes; `s` is valid UTF-8. */
 void mn_json_quote(mn_text *out, const char *s);

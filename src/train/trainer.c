@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "format/json.h"
 #include "format/seal.h"
 #include "train/recipe_stages.h"
 #include "train/trainer_internal.h"
@@ -92,7 +93,13 @@ static mn_status say_reads(mn_trainer *t, const mn_source *source, bool first) {
   const mn_value *reads = source->def->reads ? source->def->reads(source, m->arena) : NULL;
   if (source->def->reads && !reads) return MN_ERR_MEMORY;
   m->reads = first || mn_value_equal(m->reads, reads) ? reads : NULL;
-  return MN_OK;
+  if (!m->reads || !first) return MN_OK;
+  const mn_value *root = mn_model_to_config(m->arena, m); /* before a training whose model nobody could open */
+  return !root ? MN_ERR_MEMORY
+               : mn_context(mn_json_try("config.json", root),
+                            "data.type %s: the trained model keeps what its columns or classes are called, and "
+                            "these are too many, or have names that are too long",
+                            source->def->name);
 }
 
 /* ---- stages: what each has of its own ---- */
