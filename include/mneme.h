@@ -10,12 +10,12 @@
  * results marked "borrowed" belong to the handle.
  * SETTINGS are texts "key=value" in an array that ends with NULL (NULL: none), with the keys and values of recipes and of the
  * program's options: {"temperature=0.7", "top_k=40", NULL}. An unknown key is MN_ERR_CONFIG, and the message names the nearest.
- * THREADS. Different handles may be used by different threads; one handle by one thread at a time. Streams of one mn_lm share
- * its worker threads: feed them by turns.
+ * THREADS. Different handles may be used by different threads, one handle by one thread at a time; streams of one mn_lm share its
+ * workers: feed them by turns. A callback returns: one that leaves by longjmp or an exception strands what its call holds.
  * NUMBERS. NaN and infinities are refused with MN_ERR_NUMERIC, by name, in weights and session files, and are no result: a
  * model whose output is not finite fails the call.
  * LOCALE. Files, recipes, settings and messages write numbers with a point, whatever locale the program has set; while a call lasts, and
- * so in its callbacks, the same holds for numbers that its thread writes and reads.
+ * so in its callbacks, the same holds for numbers that its thread writes and reads (after a longjmp until uselocale).
  * TOKENS are int32_t ids in [0, mn_lm_vocab_size). All texts are UTF-8; paths are bytes as the system takes them. */
 #ifndef MNEME_H
 #define MNEME_H

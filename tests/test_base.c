@@ -2,7 +2,11 @@
 #include "base/precision.h"
 #include "test.h"
 
+#include <langinfo.h>
+#include <locale.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 /* ---- messages, sizes, arenas ---- */
 static void messages_stack(void) {
@@ -135,6 +139,29 @@ static void a_precision_is_called_as_its_type(void) {
   CHECK(!mn_precisions_and_f64[MN_PRECISIONS], "the list ends");
 }
 
+/* The program may set a locale whose numbers have a comma, at any time: it is not the workers'. */
+enum { WORKERS = 3 };
+typedef struct seen_by {
+  atomic_int there;
+  bool own[WORKERS], point[WORKERS];
+} seen_by;
+static void look_at_locale(void *ctx, int64_t i, int thread) { /* each waits for all, so that every thread has one */
+  seen_by *s = ctx;
+  (void)i;
+  s->own[thread] = uselocale((locale_t)0) != LC_GLOBAL_LOCALE;
+  s->point[thread] = !strcmp(nl_langinfo(RADIXCHAR), ".");
+  for (atomic_fetch_add(&s->there, 1); atomic_load(&s->there) < WORKERS;) sched_yield();
+}
+static void workers_write_points(void) {
+  seen_by s = {0};
+  mn_pool *pool = mn_pool_new(WORKERS);
+  CHECK(pool != NULL, "%s", mn_message());
+  if (pool) mn_pool_run(pool, WORKERS, look_at_locale, &s);
+  mn_pool_free(pool);
+  CHECK(!s.own[0], "whoever runs them keeps its locale");
+  for (int i = 1; i < WORKERS; i++) CHECK(s.own[i] && s.point[i], "worker %d has the program's locale", i);
+}
+
 int main(void) {
   RUN(messages_stack);
   RUN(sizes_are_checked);
@@ -142,6 +169,7 @@ int main(void) {
   RUN(philox_is_the_published_function);
   RUN(random_streams_have_their_moments);
   RUN(every_task_runs_once);
+  RUN(workers_write_points);
   RUN(loops_hear_their_threads_flag);
   RUN(a_precision_is_called_as_its_type);
   return test_end();

@@ -1,8 +1,10 @@
 /* pool.c - a fork-join thread pool. Workers spin for a short while after a job, because the next one usually follows
- * within microseconds, then sleep. Tasks are claimed from one atomic counter. */
+ * within microseconds, then sleep. Tasks are claimed from one atomic counter. A thread begins with the program's locale, whatever that of the
+ * thread that made it is; workers have C's, so that what a job writes and reads has a point in its numbers. */
 #define _GNU_SOURCE
 #include "base/base.h"
 
+#include <locale.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -48,6 +50,7 @@ static void *worker_main(void *arg) {
   worker *w = arg;
   mn_pool *p = w->pool;
   unsigned seen = 0;
+  uselocale(newlocale(LC_ALL_MASK, "C", (locale_t)0)); /* there without memory of its own; 0, which no system gives, would change nothing */
   for (;;) {
     unsigned job = seen;
     for (int spin = 0; spin < SPINS && job == seen; spin++) {
