@@ -181,6 +181,44 @@ static void test_interrupted_and_resumed(void) {
   free(log);
 }
 
+/* Reading a long text looks at the flag that is raised now, and so does writing what is checked as it would be read. */
+static mn_recipe *long_recipe(void) {
+  enum { FILES = 1500 };
+  mn_text files = {0};
+  CHECK_OK(mn_file_write(test_path("a-few-words-of-which-there-are-many"), "the old whale\n", 14));
+  mn_text_addf(&files, "data.files=[%s", test_path("text.txt"));
+  for (int i = 0; i < FILES; i++) mn_text_addf(&files, ", %s", test_path("a-few-words-of-which-there-are-many"));
+  mn_text_add(&files, "]");
+  mn_recipe *r = RECIPE(files.data, "train.checkpoint_every=4", "train.keep_last=2");
+  CHECK(files.len > (1 << 16), "%zu bytes", files.len);
+  mn_text_free(&files);
+  return r;
+}
+static void test_interrupted_with_a_long_recipe(void) {
+  char path[700], hex[2][33];
+  mn_train_result r;
+  CHECK_OK(train_into(test_path("long"), long_recipe(), false, NULL));
+  snprintf(path, sizeof path, "%s/model.safetensors", test_path("long"));
+  CHECK_OK(mn_file_hash(path, hex[0]));
+  mn_recipe *again = long_recipe();
+  stop_at = 13, stop = 0;
+  mn_stop_watch(&stop); /* as the program's signals have it */
+  const mn_status status = train_into(test_path("long-stopped"), again, false, &r);
+  mn_stop_watch(NULL);
+  CHECK(status == MN_ERR_CANCELLED && strstr(mn_message(), "step 13") && strstr(mn_message(), "--resume") && r.steps == 13, "%s",
+        mn_message());
+  stop_at = -1;
+  int64_t *steps = NULL;
+  size_t n = 0;
+  CHECK_OK(mn_checkpoint_list(test_path("long-stopped"), &steps, &n));
+  CHECK(n && steps[0] == 13, "what the flag ended is saved");
+  free(steps);
+  CHECK_OK(train_into(test_path("long-stopped"), long_recipe(), true, NULL));
+  snprintf(path, sizeof path, "%s/model.safetensors", test_path("long-stopped"));
+  CHECK_OK(mn_file_hash(path, hex[1]));
+  CHECK(!strcmp(hex[0], hex[1]), "model %s, uninterrupted %s", hex[1], hex[0]);
+}
+
 static void test_a_full_disk(void) {
   char hex[2][33];
   fflush(stdout);
@@ -405,6 +443,7 @@ int main(void) {
   RUN(test_killed_and_resumed);
   RUN(test_interrupted_and_resumed);
   RUN(test_a_validation_that_is_left);
+  RUN(test_interrupted_with_a_long_recipe);
   RUN(test_all_that_changes_is_kept);
   RUN(test_a_full_disk);
   RUN(test_going_on_says_nothing_of_beginning);
