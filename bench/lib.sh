@@ -8,6 +8,14 @@ bench_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo_dir=$(dirname "$bench_dir")
 mneme=${MNEME:-$repo_dir/build/mneme}
 
+# -h and --help, wherever they stand (a sourced file sees who sources it, and what that was given): the head of the script that is run.
+case " $* " in
+  *" -h "* | *" --help "*)
+    sed -n '2,${/^#/!q;s/^# \{0,1\}//p;}' "$0"
+    exit 0
+    ;;
+esac
+
 need_mneme() {
   if [ ! -x "$mneme" ]; then
     echo "$0: $mneme is not there; build it (cmake --preset release && ninja -C build) or name it with MNEME=" >&2

