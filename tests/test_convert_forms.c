@@ -2,6 +2,7 @@
  * back to the same bits; in blocks it says nearly the same; and what the other form cannot say is refused, with nothing left behind. */
 #include "base/file.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/convert.h"
 #include "convert_check.h"
 #include "format/gguf.h"
 #include "format/tokenizer_gguf.h"
@@ -389,6 +390,44 @@ static void what_has_no_form_there_is_refused_and_leaves_nothing(void) {
   CHECK(sh("mkdir x && " MNEME "convert a.gguf --out x --type q8_0 --quiet 2>&1") == 2 && mn_file_exists("x"), "a folder of yours stays");
 }
 
+/* A directory that is written to is one conversion's; what anybody else puts there meanwhile stays, however the conversion ends. */
+typedef struct visit {
+  const char *puts; /* a file; NULL: another conversion begins */
+  bool goes_on;
+  int calls;
+} visit;
+static bool visited(void *ctx, const char *what, int64_t done, int64_t total) {
+  visit *v = ctx;
+  (void)what, (void)done, (void)total;
+  if (v->calls++) return v->goes_on;
+  if (v->puts) CHECK_OK(mn_file_write(v->puts, "mine\n", 5));
+  else
+    CHECK(sh(MNEME "convert a.gguf --out visited --quiet 2>&1") != 0 && strstr(out, "visited/model.safetensors"), "two at once: %s", out);
+  return v->goes_on;
+}
+static void what_appears_meanwhile_stays(void) {
+  static const struct {
+    const char *puts, *says; /* NULL: it ends as it would have */
+  } cases[] = {{"visited/notes.txt", "visited/notes.txt appeared there meanwhile"},
+               {"visited/config.json", "visited/config.json appeared there meanwhile"},
+               {"visited/model.safetensors", "visited/model.safetensors"},
+               {NULL, NULL}};
+  for (int i = 0; i < 8; i++) {
+    const char *puts = cases[i / 2].puts;
+    visit v = {.puts = puts, .goes_on = i % 2};
+    mn_convert_report report;
+    CHECK(sh("rm -rf visited") == 0, "%s", out);
+    const mn_status status =
+        mn_convert("a.gguf", "visited", &(mn_convert_options){.type = MN_BF16, .watch = {.progress = visited, .ctx = &v}}, &report);
+    if (!v.goes_on) CHECK(status == MN_ERR_CANCELLED, "%s", mn_message());
+    else CHECK(puts ? status == MN_ERR_IO && strstr(mn_message(), cases[i / 2].says) : status == MN_OK, "%s", mn_message());
+    CHECK(v.calls > 0 && (!puts || sh("test \"$(ls -A visited)\" = %s && grep -qx mine %s", puts + 8, puts) == 0), "%s: %s",
+          puts ? puts : "-", out);
+    CHECK(puts || mn_file_exists("visited") == v.goes_on, "nothing of ours is left");
+  }
+  CHECK(sh("! ls -A visited | grep mneme") == 0, "no lock stays: %s", out);
+}
+
 int main(void) {
   setenv("MNEME_LOG", "error", 1);
   RUN(there_and_back_is_the_same_model);
@@ -403,5 +442,6 @@ int main(void) {
   RUN(a_vocabulary_has_a_token_for_each_row);
   RUN(what_is_usual_is_said_where_others_need_it);
   RUN(what_has_no_form_there_is_refused_and_leaves_nothing);
+  RUN(what_appears_meanwhile_stays);
   return test_end();
 }

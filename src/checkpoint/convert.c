@@ -2,6 +2,7 @@
 #include "checkpoint/convert_internal.h"
 
 #include "base/file.h"
+#include "base/output.h"
 #include "base/text.h"
 #include "format/quant.h"
 
@@ -9,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define WEIGHTS "model.safetensors"
 
 /* ---- one tensor ---- */
 
@@ -220,58 +223,90 @@ static mn_status write_gguf(mn_converting *job, const char *to) {
 
 /* ---- Hugging Face ---- */
 
+/* Takes away what was written, of a directory the first `n` files. */
+static void take_back(const mn_converting *job, const char *to, size_t n) {
+  static const char *const names[] = {WEIGHTS,
+                                      "config.json",
+                                      "tokenizer.json",
+                                      "tokenizer_config.json",
+                                      "modules.json",
+                                      "generation_config.json",
+                                      "1_Pooling/config.json",
+                                      "sentence_bert_config.json"};
+  char *why = mn_strdup(mn_message());
+  const size_t all = sizeof names / sizeof *names;
+  if (job->form == MN_FORM_GGUF) (void)mn_file_remove(to);
+  for (size_t i = 0; job->form == MN_FORM_HF && i < all && i < n; i++) {
+    char *path = mn_path_join(to, names[i]);
+    if (path) (void)mn_file_remove(path);
+    free(path);
+  }
+  char *folder = job->form == MN_FORM_HF && n >= all ? mn_path_join(to, "1_Pooling") : NULL;
+  if (folder) (void)rmdir(folder);
+  free(folder);
+  if (why) mn_fail(MN_ERR_INTERNAL, "%s", why); /* the message stays that of the fault */
+  free(why);
+}
+
 static mn_status save_safetensors(mn_converting *job, const char *dir) {
-  char *path = mn_path_join(dir, "model.safetensors");
+  char *path = mn_path_join(dir, WEIGHTS);
   mn_st_writer *w = mn_st_writer_new();
   mn_status status = path && w ? mn_st_writer_meta(w, "format", "pt") : MN_ERR_MEMORY; /* what transformers wants to read there */
   for (int i = 0; i < job->n && status == MN_OK; i++) {
     mn_target *t = &job->targets[i];
     status = mn_st_writer_add_source(w, t->name, t->type, &t->shape, mn_target_source, t);
   }
-  if (status == MN_OK) status = mn_st_writer_save(w, path);
+  mn_file_stamp none = {.exists = false};
+  if (status == MN_OK) status = mn_st_writer_save_over(w, path, &none);
   mn_st_writer_free(w);
   free(path);
   return status;
 }
 
-/* A directory that is not there, and is made, or holds nothing. */
+/* Files of a directory but `ours` (NULL: none) and what writers of ours have there for a while; the first one's name in an arena. */
+static mn_status others_in(mn_converting *job, const char *dir, const char *ours, size_t *n, const char **first) {
+  char **names = NULL;
+  size_t all = 0;
+  *n = 0, *first = NULL;
+  MN_TRY(mn_dir_list(dir, &names, &all));
+  for (size_t i = 0; i < all; i++) {
+    if (mn_claim_is_lock(names[i]) || mn_file_is_temp(names[i]) || (ours && !strcmp(names[i], ours))) continue;
+    if (!(*n)++) *first = mn_arena_strdup(job->arena, names[i]);
+  }
+  mn_dir_list_free(names, all);
+  return *n && !*first ? MN_ERR_MEMORY : MN_OK;
+}
+
+/* A directory that is not there, and is made, or holds nothing; from now on no other conversion writes there. */
 static mn_status need_empty(mn_converting *job, const char *dir) {
   mn_file_info info;
-  char **names = NULL;
-  size_t n = 0;
+  size_t n;
+  const char *first;
   MN_TRY(mn_file_stat(dir, &info));
-  if (!info.exists) {
-    MN_TRY(mn_make_dirs(dir));
-    job->made = true;
-    return MN_OK;
-  }
-  if (!info.is_dir) return mn_fail(MN_ERR_CONFIG, "%s is a file; a GGUF file's name ends in .gguf, and else a directory is made", dir);
-  MN_TRY(mn_dir_list(dir, &names, &n));
-  mn_dir_list_free(names, n);
-  return n ? mn_fail(MN_ERR_CONFIG, "%s holds %zu files; a model is written to a new or an empty directory", dir, n) : MN_OK;
+  if (info.exists && !info.is_dir)
+    return mn_fail(MN_ERR_CONFIG, "%s is a file; a GGUF file's name ends in .gguf, and else a directory is made", dir);
+  if (!info.exists) MN_TRY(mn_make_dirs(dir));
+  job->made = !info.exists;
+  mn_output_tidy(dir);
+  MN_TRY(others_in(job, dir, NULL, &n, &first));
+  if (n) return mn_fail(MN_ERR_CONFIG, "%s holds %zu files; a model is written to a new or an empty directory", dir, n);
+  char *weights = mn_path_join(dir, WEIGHTS);
+  mn_status status = weights ? mn_claim_take(weights, &job->claim) : MN_ERR_MEMORY;
+  free(weights);
+  return status;
 }
 
+/* What somebody else has put there meanwhile is left as it is. */
 static mn_status write_hf(mn_converting *job, const char *dir) {
+  size_t n;
+  const char *first;
   MN_TRY(save_safetensors(job, dir));
-  return mn_convert_config(job, dir);
-}
-
-/* Takes away what was written. */
-static void take_back(const mn_converting *job, const char *to) {
-  static const char *const names[] = {"model.safetensors",      "config.json",  "tokenizer.json",        "tokenizer_config.json",
-                                      "generation_config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"};
-  char *why = mn_strdup(mn_message());
-  if (job->form == MN_FORM_GGUF) (void)mn_file_remove(to);
-  for (size_t i = 0; job->form == MN_FORM_HF && i < sizeof names / sizeof *names; i++) {
-    char *path = mn_path_join(to, names[i]);
-    if (path) (void)mn_file_remove(path);
-    free(path);
-  }
-  char *folder = job->form == MN_FORM_HF ? mn_path_join(to, "1_Pooling") : NULL;
-  if (folder) (void)rmdir(folder);
-  free(folder);
-  if (why) mn_fail(MN_ERR_INTERNAL, "%s", why); /* the message stays that of the fault */
-  free(why);
+  mn_status status = others_in(job, dir, WEIGHTS, &n, &first);
+  if (status == MN_OK && n)
+    status = mn_fail(MN_ERR_IO, "%s/%s appeared there meanwhile; a model is written to a directory of its own", dir, first);
+  job->alone = status == MN_OK;
+  if (status != MN_OK) take_back(job, dir, 1);
+  return status == MN_OK ? mn_convert_config(job, dir) : status;
 }
 
 /* ---- the whole ---- */
@@ -294,7 +329,7 @@ static mn_status write_checked(mn_converting *job, const char *to) {
   const bool written = status == MN_OK;
   if (status == MN_OK) status = job->from ? mn_checkpoint_intact(job->from) : mn_params_check_files(job->params);
   if (status == MN_OK && (job->arch || !job->from)) status = mn_convert_verify(job, to);
-  if (status != MN_OK && (written || job->form == MN_FORM_HF)) take_back(job, to);
+  if (status != MN_OK && (job->form == MN_FORM_HF ? job->alone : written)) take_back(job, to, SIZE_MAX);
   return status;
 }
 
@@ -340,6 +375,7 @@ mn_status mn_convert(const char *from, const char *to, const mn_convert_options 
   if (form != MN_FORM_MNEME) MN_TRY(mn_checkpoint_open(from, &job.from));
   job.arena = mn_arena_new();
   mn_status status = job.arena ? convert(&job, to) : MN_ERR_MEMORY;
+  mn_claim_leave(job.claim);
   if (status != MN_OK && job.made) (void)rmdir(to); /* where it is empty again */
   mn_arch_pieces_free(job.n_from, job.pieces);
   mn_params_free(job.params);

@@ -2,6 +2,7 @@
 #ifndef MN_CONVERT_INTERNAL_H
 #define MN_CONVERT_INTERNAL_H
 
+#include "base/claim.h"
 #include "checkpoint/arch.h"
 #include "checkpoint/checkpoint_internal.h"
 #include "checkpoint/convert.h"
@@ -40,7 +41,9 @@ struct mn_converting {
   int n, room;
   mn_arch_piece *pieces; /* where the model's parameters stand in what is read */
   int n_from;
-  bool made; /* the directory that is written to was not there */
+  bool made;       /* the directory that is written to was not there */
+  bool alone;      /* what is in it is ours, and may be taken back */
+  mn_claim *claim; /* on it; NULL: none is needed */
   /* where the form changes: what the model is */
   mn_settings settings;
   const mn_arch_def *arch;
