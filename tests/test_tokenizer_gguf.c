@@ -306,6 +306,8 @@ static void families_cut_as_their_own_tokenizers(void) {
   json_decref(all);
 }
 
+static mn_tokenizer *through_gguf(const mn_tokenizer *tok, const char *model, const char *pre);
+
 static void rwkv_takes_the_longest_token(void) {
   json_t *all = json_load_file(MN_TEST_SOURCE_DIR "/tests/golden/tokenizer/peers.json", JSON_ALLOW_NUL, NULL);
   json_t *rwkv = json_object_get(all, "rwkv"), *tokens = json_object_get(rwkv, "tokens"), *kinds = json_object_get(rwkv, "kinds");
@@ -316,7 +318,9 @@ static void rwkv_takes_the_longest_token(void) {
   mn_ids ids = {0};
   if (tok) CHECK_OK(mn_tokenizer_encode(tok, "<s>", 3, 0, &ids));
   CHECK(ids.len == 2 && ids.data[0] != 0, "a text that is not trusted does not become a control token: %zu ids", ids.len);
-  mn_ids_free(&ids), mn_tokenizer_free(tok);
+  mn_ids_free(&ids);
+  has_rows("rwkv, written again", through_gguf(tok, "rwkv", NULL), json_object_get(rwkv, "rows"));
+  mn_tokenizer_free(tok);
 
   mn_gguf_bytes broken[2] = {{"\\x0", 3}, {"a\\", 2}};
   for (int i = 0; i < 3; i++) {
@@ -339,6 +343,102 @@ static void rwkv_takes_the_longest_token(void) {
     mn_tokenizer_free(tok), mn_gguf_close(g), mn_gguf_writer_free(w);
   }
   json_decref(all);
+}
+
+/* ---- written for other programs ---- */
+
+/* Of a tokenizer the vocabulary that a GGUF file has, read again; NULL where it has no form there. */
+static mn_tokenizer *through_gguf(const mn_tokenizer *tok, const char *model, const char *pre) {
+  mn_gguf_writer *w = mn_gguf_writer_new();
+  mn_tokenizer *is = NULL;
+  mn_gguf *g = NULL;
+  bool done = false;
+  CHECK_OK(mn_gguf_writer_string(w, "general.architecture", "llama"));
+  if (tok) CHECK_OK(mn_tokenizer_to_gguf(tok, mn_tokenizer_vocab_size(tok), w, &done));
+  if (done) CHECK_OK(mn_gguf_writer_save(w, "t.gguf"));
+  if (done) CHECK_OK(mn_gguf_open("t.gguf", &g));
+  const mn_gguf_meta *is_model = g ? mn_gguf_meta_find(g, KEY("model")) : NULL, *is_pre = g ? mn_gguf_meta_find(g, KEY("pre")) : NULL;
+  CHECK(!is_model || (is_model->count == strlen(model) && !memcmp(is_model->data, model, strlen(model))), "the model is %s", model);
+  CHECK(!pre || !g || (is_pre && is_pre->count == strlen(pre) && !memcmp(is_pre->data, pre, strlen(pre))), "the cuts are %s", pre);
+  if (g) CHECK_OK(mn_tokenizer_from_gguf(g, &is));
+  mn_gguf_close(g), mn_gguf_writer_free(w);
+  return is;
+}
+
+static mn_tokenizer *of_json(json_t *root) {
+  char *text = json_dumps(root, JSON_COMPACT);
+  mn_tokenizer *tok = NULL;
+  CHECK_OK(mn_tokenizer_parse("of_json", text, strlen(text), &tok));
+  free(text);
+  return tok;
+}
+
+static json_t *json_of(const mn_tokenizer *tok) {
+  size_t n;
+  const char *text = tok ? mn_tokenizer_json(tok, &n) : "{}";
+  return json_loads(text, JSON_ALLOW_NUL, NULL);
+}
+
+/* SentencePiece's BPE as others have it, a list of merges, gets its scores back; where two pieces spell a third that is no merge, it is none. */
+static void merges_of_pieces_become_scores(void) {
+  json_t *rows = json_load_file(MN_TEST_SOURCE_DIR "/tests/golden/tokenizer/gguf.json", JSON_ALLOW_NUL, NULL);
+  mn_tokenizer *tok = NULL;
+  mn_gguf *g = NULL;
+  CHECK_OK(mn_gguf_open(MN_TEST_SOURCE_DIR "/tests/golden/tokenizer/spm.gguf", &g));
+  if (g) CHECK_OK(mn_tokenizer_from_gguf(g, &tok));
+  mn_gguf_close(g);
+  json_t *root = json_of(tok), *model = json_object_get(root, "model"), *row;
+  for (int scores = 1; scores >= 0; scores--) {
+    if (!scores) json_object_del(model, "scores");
+    mn_tokenizer *was = of_json(root), *is = through_gguf(was, "llama", NULL);
+    size_t i, n = 0;
+    CHECK(is, "it has a form there");
+    json_array_foreach(json_object_get(rows, "spm"), i, row) {
+      const json_t *want = json_object_get(row, "ids"), *text = json_object_get(row, "text");
+      mn_ids ids = {0};
+      if (is) CHECK_OK(mn_tokenizer_encode(is, json_string_value(text), json_string_length(text), 0, &ids));
+      bool same = ids.len == json_array_size(want);
+      for (size_t k = 0; same && k < ids.len; k++) same = ids.data[k] == json_integer_value(json_array_get(want, k));
+      CHECK(same, "'%s', %s: %zu ids, not %zu", json_string_value(text), scores ? "scores" : "merges", ids.len, json_array_size(want));
+      mn_ids_free(&ids);
+      n++;
+    }
+    CHECK(n > 8, "%zu rows", n);
+    mn_tokenizer_free(was), mn_tokenizer_free(is);
+  }
+  json_array_remove(json_object_get(model, "merges"), 3);
+  mn_tokenizer *was = of_json(root), *is = through_gguf(was, "llama", NULL);
+  CHECK(!is, "two pieces that spell a third would be merged there");
+  mn_tokenizer_free(was), mn_tokenizer_free(is), mn_tokenizer_free(tok);
+  json_decref(root), json_decref(rows);
+}
+
+/* Composed characters, and a pattern whose matches are what is kept, are what the families' own tokenizers say of theirs. */
+static void families_are_known_as_their_makers_write_them(void) {
+  static const char *const names[] = {"qwen2", "qwen35", "llama-bpe", "gpt-4o", "default", "deepseek-coder", "kimi-k2"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    for (int removed = 0; removed < 2; removed++) {
+      vocabulary v = of_bytes(names[i]);
+      mn_tokenizer *tok = read_back(&v);
+      json_t *root = json_of(tok), *steps = json_object_get(json_object_get(root, "pre_tokenizer"), "pretokenizers");
+      json_object_set_new(root, "normalizer", json_pack("{ss}", "type", "NFC"));
+      if (removed && json_array_size(steps) == 2) {
+        json_object_set_new(json_array_get(steps, 0), "behavior", json_string("Removed"));
+        json_object_set_new(json_array_get(steps, 0), "invert", json_true());
+      }
+      mn_tokenizer *was = of_json(root), *is = through_gguf(was, "gpt2", names[i]);
+      CHECK(is, "%s has a form there", names[i]);
+      mn_tokenizer_free(tok), mn_tokenizer_free(was), mn_tokenizer_free(is);
+      json_decref(root);
+    }
+  vocabulary v = of_bytes("qwen2");
+  mn_tokenizer *tok = read_back(&v);
+  json_t *root = json_of(tok);
+  json_object_set_new(root, "normalizer", json_pack("{ss}", "type", "Lowercase"));
+  mn_tokenizer *was = of_json(root), *is = through_gguf(was, "gpt2", NULL);
+  CHECK(!is, "small letters are not made there");
+  mn_tokenizer_free(tok), mn_tokenizer_free(was), mn_tokenizer_free(is);
+  json_decref(root);
 }
 
 /* What fills code in ends with these: behind them stands padding, or another file. Named by a key, or by what the token is called. */
@@ -385,6 +485,8 @@ int main(void) {
   RUN(words_of_bert_stay_the_same);
   RUN(families_cut_as_their_own_tokenizers);
   RUN(rwkv_takes_the_longest_token);
+  RUN(merges_of_pieces_become_scores);
+  RUN(families_are_known_as_their_makers_write_them);
   RUN(what_separates_files_ends_an_answer);
   return test_end();
 }

@@ -176,6 +176,9 @@ static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w, bool
     if (status == MN_OK) status = mn_gguf_writer_string(w, MN_GGUF_TOKENIZER_JSON, json);
     if (status == MN_OK && tok) status = mn_tokenizer_to_gguf(tok, job->model->config.vocab_size, w, &listed);
   }
+  if (status == MN_OK && !listed && for_others && json)
+    mn_log_write(MN_LOG_WARN,
+                 "%s: this tokenizer has no form in GGUF that other programs read: for them the file has no text, only token ids", path);
   if (status == MN_OK && !listed && for_others) status = mn_gguf_writer_string(w, "tokenizer.ggml.model", "none"); /* or they refuse it */
   if (status == MN_OK) status = mn_speech_read_hf(dir, tok, &speech);
   const bool begins = speech.add_bos || (tok && mn_tokenizer_adds_bos(tok)); /* by a setting, or by the post-processor */
