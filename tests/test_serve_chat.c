@@ -172,7 +172,10 @@ static void calls_are_made_as_asked(void) {
       {", \"chat_template_kwargs\": {\"messages\": 1}", "is not given to a chat template"},
       {", \"top_logprobs\": 3", "no effect without 'logprobs'"},
       {", \"max_tokens\": 0", "duplicate"},
-      {", \"functions\": []", "unknown parameter 'functions'"},
+      {", \"functions\": []", "'functions' is not supported here"},
+      {", \"reasoning_effort\": \"low\"", "'reasoning_effort' is not supported here"},
+      {", \"reasoning_effort\": null, \"top_logprobs\": 3", "no effect without 'logprobs'"},
+      {", \"function\": 1", "unknown parameter 'function'\""},
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     CHECK(http_post("/v1/chat/completions", "{" ASK "%s}", all[i].more) == 400 && strstr(http_reply, all[i].said), "%s: %s", all[i].more,

@@ -205,6 +205,7 @@ static mn_status take_turn(chat *c, const char *line, size_t n) {
   mn_text text = {0};
   answer a = {.stopped_by = "interrupt"};
   const float *logits;
+  const int64_t before = mn_conversation_length(c->stream);
   mn_status status = question(c, line, n, &text, &asked);
   if (status != MN_OK && status != MN_ERR_MEMORY && c->asks) { /* a person may say it otherwise */
     mn_cli_note(c->cli, "%s", mn_message());
@@ -223,6 +224,7 @@ static mn_status take_turn(chat *c, const char *line, size_t n) {
   if (status == MN_OK && !mn_cli_interrupted()) {
     if (read) report(c, &a);
     else mn_cli_note(c->cli, "the message was not read to its end, and is forgotten");
+    if (!read && mn_conversation_length(c->stream) > before) status = mn_conversation_back(c->stream, before);
     if (read) status = keep_turn(c, line, n, &text, &a);
   }
   answer_free(&a);

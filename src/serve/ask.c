@@ -64,6 +64,17 @@ static const known keys[] = {
     {"session_id", SAID, NULL},
     {"best_of", MN_ASK_COMPLETION, "1"},
     {"suffix", MN_ASK_COMPLETION, "null"},
+    {"reasoning_effort", MN_ASK_CHAT, "null"},
+    {"verbosity", MN_ASK_CHAT, "null"},
+    {"prediction", MN_ASK_CHAT, "null"},
+    {"audio", MN_ASK_CHAT, "null"},
+    {"web_search_options", MN_ASK_CHAT, "null"},
+    {"functions", MN_ASK_CHAT, "null"},
+    {"function_call", MN_ASK_CHAT, "null"},
+    {"reasoning", MN_ASK_RESPONSE, "null"},
+    {"conversation", MN_ASK_RESPONSE, "null"},
+    {"prompt", MN_ASK_RESPONSE, "null"},
+    {"max_tool_calls", MN_ASK_RESPONSE, "null"},
     {"modalities", MN_ASK_CHAT, "[\"text\"]"},
     {"user", ALL, ""},
     {"metadata", SAID, ""},
@@ -96,7 +107,7 @@ static bool unknown_key(reader *r, const char *key) {
   char shown[MN_PRINTABLE];
   int n = 0;
   for (int i = 0; i < N_KEYS; i++)
-    if (keys[i].kinds & (int)r->out->kind) names[n++] = keys[i].key;
+    if ((keys[i].kinds & (int)r->out->kind) && (!keys[i].only || strcmp(keys[i].only, "null") != 0)) names[n++] = keys[i].key;
   const char *near = mn_nearest(key, names, n);
   return mn_refuse(r->why, 400, mn_printable(key, shown), "unknown_parameter", "unknown parameter '%s'%s%s%s", shown,
                    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");

@@ -255,6 +255,7 @@ const char *mn_http_reason(int status) {
              {204, "No Content"},
              {400, "Bad Request"},
              {401, "Unauthorized"},
+             {403, "Forbidden"},
              {404, "Not Found"},
              {405, "Method Not Allowed"},
              {408, "Request Timeout"},

@@ -197,6 +197,19 @@ static void preflight(mn_exchange *x) {
   mn_exchange_reply(x, 204, "text/plain", "", 0);
 }
 
+/* A browser sends a POST of any page that it shows, wherever that is from, and keeps only the reply from it; but where the body is called JSON
+ * it asks first (OPTIONS). So pages of others can do nothing here, neither change sessions nor make the model work. Where keys are asked for
+ * they know none. */
+static bool from_elsewhere(const mn_server *s, const mn_http_head *h) {
+  static const char json[] = "application/json";
+  const char *origin = mn_http_header_of(h, "origin"), *type = mn_http_header_of(h, "content-type"), *host = mn_http_header_of(h, "host");
+  if (!origin || s->keys || strcmp(h->method, "POST") != 0) return false;
+  if (s->config.cors && (!strcmp(s->config.cors, "*") || !strcasecmp(s->config.cors, origin))) return false;
+  if (type && !strncasecmp(type, json, sizeof json - 1) && strchr(" ;", type[sizeof json - 1])) return false;
+  const char *place = strstr(origin, "://");
+  return !place || !host || strcasecmp(place + 3, host) != 0;
+}
+
 static void handle(void *ctx, mn_exchange *x) {
   mn_server *s = ctx;
   const mn_http_head *h = mn_exchange_head(x);
@@ -209,7 +222,14 @@ static void handle(void *ctx, mn_exchange *x) {
   const endpoint *e = find(h->method, h->path, &r.rest, allow);
   if (*h->query && e) mn_exchange_header(x, "Mneme-No-Effect", "query");
   if (!e) refuse_path(x, allow);
-  else if (s->drains_until > 0 && strcmp(e->method, "GET") != 0) {
+  else if (from_elsewhere(s, h)) {
+    char shown[MN_PRINTABLE];
+    mn_refusal why;
+    mn_refuse(&why, 403, NULL, "cross_origin",
+              "a page of %s asks, which --cors did not let in, and its body is not called application/json",
+              mn_printable(mn_http_header_of(h, "origin"), shown));
+    mn_serve_refuse(x, &why);
+  } else if (s->drains_until > 0 && strcmp(e->method, "GET") != 0) {
     tell_when(s, x);
     mn_serve_refuse(x, &(mn_refusal){.status = 503, .code = "server_ending", .message = "the server is ending"});
   } else if (admit(s, x, e, &r)) e->serve(s, &r);
