@@ -243,6 +243,52 @@ static void an_interruption_ends_the_answer_and_not_the_program(void) {
   close(fd);
 }
 
+/* A message that is left while it is read is forgotten: the next one goes on from where the dialogue stood, and nothing is said to be taken back. When
+ * a signal comes is for the machine to say, so it is tried with several pauses. */
+static void a_message_that_was_not_read_leaves_nothing(void) {
+  char message[3900];
+  memset(message, 'm', sizeof message);
+  message[sizeof message - 2] = '\n', message[sizeof message - 1] = 0;
+  bool left = false;
+  for (int k = 0; k < 8 && !left; k++) {
+    const int fd = posix_openpt(O_RDWR | O_NOCTTY);
+    const char *name = fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 ? ptsname(fd) : NULL;
+    if (!name) {
+      printf("skipped: there are no terminals here\n");
+      return;
+    }
+    out[0] = 0;
+    const pid_t child = fork();
+    if (child == 0) {
+      setsid();
+      const int terminal = open(name, O_RDWR);
+      if (terminal < 0 || dup2(terminal, 0) < 0 || dup2(terminal, 1) < 0 || dup2(terminal, 2) < 0 || chdir(ROOT) != 0) _exit(9);
+      execl(MN_TEST_BINARY_DIR "/mneme", "mneme", "chat", "cut", "--template", "t.jinja", "--verbose", "--tokens", "4", "--temperature",
+            "0", (char *)NULL);
+      _exit(9);
+    }
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    CHECK(wait_for(fd, "> ", 0), "%s", out);
+    say(fd, "one\n");
+    CHECK(wait_for(fd, " are read", 0) && wait_for(fd, "\n> ", (size_t)(strstr(out, " are read") - out)), "%s", out);
+    size_t n = strlen(out);
+    say(fd, message);
+    usleep(1000u << k);
+    kill(child, SIGINT);
+    left = wait_for(fd, "\n> ", n) && strstr(out + n, "was not read to its end");
+    if (left) {
+      n = strlen(out);
+      say(fd, "two\n");
+      CHECK(wait_for(fd, " are read", n), "%s", out + n);
+      CHECK(!strstr(out + n, "taken back"), "nothing is taken back: %s", out + n);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    close(fd);
+  }
+  if (!left) printf("not tried: every signal came too early or too late\n");
+}
+
 int main(void) {
   RUN(prepare);
   RUN(a_dialogue_goes_on_after_a_restart);
@@ -253,5 +299,6 @@ int main(void) {
   RUN(what_is_refused);
   RUN(caches_are_as_long_as_they_are_asked_to_be);
   RUN(an_interruption_ends_the_answer_and_not_the_program);
+  RUN(a_message_that_was_not_read_leaves_nothing);
   return test_end();
 }

@@ -123,8 +123,8 @@ static mn_status check_meta(mn_conversation *c, const mn_st *st) {
   MN_TRY(check_format(st));
   MN_TRY(mn_session_fingerprint(c->session, &mine));
   if (!model || strcmp(model, mine) != 0)
-    return mn_fail(MN_ERR_CONFIG, "%s was saved with another model (fingerprint %s; this model is %s)", path, model ? model : "missing",
-                   mine);
+    return mn_fail(MN_ERR_CONFIG, "%s was saved with another model, or with room for another context (fingerprint %s; here it is %s)", path,
+                   model ? model : "missing", mine);
   const char *was = mn_st_meta(st, "tokenizer"), *now = c->session->params->origin.tokenizer;
   if (was && *now && strcmp(was, now) != 0)
     return mn_fail(MN_ERR_CONFIG, "%s was saved with another tokenizer (%s; this model's is %s)", path, was, now);

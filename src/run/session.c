@@ -549,8 +549,8 @@ static mn_status check_file(mn_session *s, const mn_st *st, const char *path) {
     return mn_fail(MN_ERR_FORMAT, "%s is not a session file of this version (its metadata says %s)", path, format ? format : "nothing");
   MN_TRY(need_fingerprint(s));
   if (!model || strcmp(model, s->fingerprint) != 0)
-    return mn_fail(MN_ERR_CONFIG, "%s was saved with another model (fingerprint %s; this model is %s)", path, model ? model : "missing",
-                   s->fingerprint);
+    return mn_fail(MN_ERR_CONFIG, "%s was saved with another model, or with room for another context (fingerprint %s; here it is %s)", path,
+                   model ? model : "missing", s->fingerprint);
   const char *was = mn_st_meta(st, "tokenizer"), *is = s->params->origin.tokenizer;
   if (was && *is && strcmp(was, is) != 0)
     return mn_fail(MN_ERR_CONFIG, "%s was saved with another tokenizer (%s; this model's is %s)", path, was, is);
