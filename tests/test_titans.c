@@ -299,9 +299,12 @@ static void gradients_of_many_chunks(void) {
 /* trunc_bptt = 2 chunks: the same outputs; what the last two pieces (one of the loop, one left over) ask of the memory does not reach the
  * tokens before them. */
 static void truncation_stops_gradients_and_nothing_else(void) {
-  static const char *const nets[] = {"'memory_net': 'linear'", "'memory_net': 'mlp', 'memory_expand': 2",
-                                     "'memory_net': 'linear', 'granularity': 'chunk'"};
-  for (int k = 0; k < 3; k++) {
+  static const char *const nets[] = {"'type': 'titans_lmm', 'memory_net': 'linear'",
+                                     "'type': 'titans_lmm', 'memory_net': 'mlp', 'memory_expand': 2",
+                                     "'type': 'titans_lmm', 'memory_net': 'linear', 'granularity': 'chunk'",
+                                     "'type': 'titans_mac', 'segment': 4", /* shorter than two chunks: over segments */
+                                     "'type': 'titans_mac', 'segment': 16, 'memory_net': 'mlp', 'memory_expand': 2"};
+  for (int k = 0; k < 5; k++) {
     int64_t T = 30, n = T * 8, reached[2] = {0};
     double *x = mc_normal(n, 1, 1), *dy = calloc((size_t)n, sizeof *dy), *y[2];
     for (int64_t i = 16 * 8; i < n; i++) dy[i] = 1 + (double)(i % 3);
@@ -309,7 +312,7 @@ static void truncation_stops_gradients_and_nothing_else(void) {
       mc_mixer m;
       mc_bag grads = {0};
       char keys[256];
-      snprintf(keys, sizeof keys, "'type': 'titans_lmm', 'heads': 2, 'chunk': 4, 'conv': 0, 'trunc_bptt': %d, %s", 2 * cut, nets[k]);
+      snprintf(keys, sizeof keys, "'heads': 2, 'chunk': 4, 'conv': 0, 'trunc_bptt': %d, %s", 2 * cut, nets[k]);
       y[cut] = calloc((size_t)n, sizeof *y[cut]);
       int ok =
           ms_open(&m, keys, 8, 1, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1) && mc_forward(&m, T, x, y[cut], dy, &grads, NULL);

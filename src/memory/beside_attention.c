@@ -120,6 +120,19 @@ static mn_tensor *segment_attention(mn_scope *s, const mn_beside_attention *c, m
   return mn_linear(s, "o_proj", mn_join_heads(s, o), D, MN_NO_BIAS, init);
 }
 
+/* Where the outer gradient of the memory stops, with trunc_bptt: at the first segment that begins behind every so many chunks, and inside a
+ * segment at every so many from its start (fast_memory.h does that in a longer piece). What is read for a segment is cut with its start. */
+static void cut(mn_scope *memory, const mn_fast_config *f, int64_t segment, mn_tensor *phase) {
+  mn_graph *g = mn_scope_graph(memory);
+  mn_tensor *at = mn_scope_position(memory), *zero = mn_scalar(g, MN_I32, 0);
+  if (!f->trunc_bptt || !at) return;
+  mn_tensor *every = mn_scalar(g, MN_I32, fmin((double)f->trunc_bptt * (double)f->chunk, INT32_MAX));
+  mn_tensor *before = mn_maximum(g, mn_add_scalar(g, at, (double)-segment), zero); /* where the segment before this one began */
+  mn_tensor *here = mn_lt(g, mn_div(g, before, every), mn_div(g, at, every));
+  if (phase) here = mn_select(g, mn_eq(g, phase, zero), here, mn_eq(g, mn_mod(g, phase, every), zero));
+  mn_fast_cut(memory, f, &mn_fast_lmm_names, here);
+}
+
 /* n tokens that lie in one segment. */
 static mn_tensor *mac_piece(mn_scope *s, void *context, mn_tensor *x) {
   const mac_context *in = context;
@@ -128,6 +141,7 @@ static mn_tensor *mac_piece(mn_scope *s, void *context, mn_tensor *x) {
   mn_scope *memory = mn_scope_in(s, "memory");
   const mn_fast_config f = c->lmm->fast(memory, c);
   mn_tensor *phase = mn_fast_phase(s, c->segment);
+  cut(memory, &f, c->segment, phase);
   const mn_fast_state at = frozen(memory, &f, phase, in->stream);
   mn_tensor *q = c->lmm->questions(memory, c, x); /* [B,n,H,d] */
   mn_tensor *hq = mn_transpose(g, mn_fast_read(g, &f, at.W, mn_transpose(g, q, 1, 2)), 1, 2);

@@ -87,6 +87,18 @@ static void store(mn_scope *s, const mn_fast_config *c, const mn_fast_state *sta
   set_if_kept(s, "past_v", state->past_v);
 }
 
+void mn_fast_cut(mn_scope *s, const mn_fast_config *c, const mn_fast_names *names, mn_tensor *here) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_fast_state state = mn_fast_load(s, c, names);
+  for (int i = 0; i < MN_FAST_STATES; i++) {
+    mn_tensor *x = state.each[i];
+    if (!x) continue;
+    const mn_shape rows = {x->shape.ndim, {mn_dim(x, 0), 1, 1, 1}};
+    state.each[i] = mn_select(g, mn_reshape(g, here, rows), mn_stop_gradient(g, x), x);
+  }
+  store(s, c, &state);
+}
+
 mn_tensor *mn_fast_stream(mn_scope *s, mn_fast_projection how, const char *name, const char *state, mn_tensor *x) {
   char proj[16], conv[16];
   snprintf(proj, sizeof proj, "%s_proj", name);

@@ -14,6 +14,8 @@ typedef struct mn_fast_names { /* what a system calls it in its help */
 
 /* The states before this segment: W.<part>, S.<part>, A.<part> ... [B,H,in,out]. Parameters: init.<part>.weight [H,in,out], M_0. */
 mn_fast_state mn_fast_load(mn_scope *s, const mn_fast_config *c, const mn_fast_names *names);
+/* Where `here` (bool [B]) they are constants to the outer gradient: it stops at this segment's start. */
+void mn_fast_cut(mn_scope *s, const mn_fast_config *c, const mn_fast_names *names, mn_tensor *here);
 /* The memory reads and learns a segment: y [B,T,H,value_dim]. `in` without length and phase, which are the scope's. Reports "surprise". */
 mn_tensor *mn_fast_layer(mn_scope *s, const mn_fast_config *c, const mn_fast_names *names, mn_fast_input in);
 /* Tokens of this segment's first period before it, i32 [B]; NULL when known to be 0. */
