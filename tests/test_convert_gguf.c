@@ -307,6 +307,20 @@ static void a_base_of_windows_is_heard(void) {
         "%s", out);
 }
 
+/* What pads is said, be it nothing: transformers has an own number for it else, which refuses a vocabulary that ends before it. */
+static void what_pads_is_said(void) {
+  CHECK(sh("rm -rf c.gguf d && " MNEME "convert " GOLDEN "checkpoints/phi3 --out c.gguf --quiet 2>&1 && " MNEME
+           "convert c.gguf --out d --quiet 2>&1 && grep -q '\"pad_token_id\": null' d/config.json") == 0,
+        "%s", out);
+  const setting pads[] = {{"tokenizer.ggml.padding_token_id", COUNT, 3, NULL}, {"tokenizer.ggml.padding_token_id", COUNT, 1000000, NULL}};
+  static const char *const says[] = {"3", "null"};
+  for (int i = 0; i < 2; i++) {
+    add_settings_of("", &pads[i], 1);
+    CHECK(sh("rm -rf d && " MNEME "convert d.gguf --out d --quiet 2>&1 && grep -q '\"pad_token_id\": %s' d/config.json", says[i]) == 0,
+          "%s: %s", says[i], out);
+  }
+}
+
 /* A Kimi Linear without experts says how none are chosen, and nobody is warned of that. */
 static void no_experts_are_chosen_without_a_word(void) {
   CHECK(sh("rm -rf none c.gguf && cp -r " GOLDEN "hybrids/kimi_linear none") == 0, "%s", out);
@@ -426,6 +440,7 @@ int main(void) {
   RUN(bamba_is_no_granite);
   RUN(experts_are_chosen_as_the_file_says);
   RUN(a_base_of_windows_is_heard);
+  RUN(what_pads_is_said);
   RUN(no_experts_are_chosen_without_a_word);
   RUN(what_is_left_out_is_as_llama_cpp_has_it);
   RUN(other_programs_find_what_they_ask_for);

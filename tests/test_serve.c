@@ -542,6 +542,9 @@ static void what_waits_has_a_limit(void) {
   }
   free(text);
   CHECK(done >= 1 && done + refused == N, "%d done, %d refused", done, refused);
+  CHECK(http_post("/v1/completions", "{\"prompt\": [\"a\", \"b\", \"c\"], \"max_tokens\": 1}") == 400 &&
+            strstr(http_reply, "at most 2 are taken at once"),
+        "what can never wait is no matter of trying again: %s", http_reply);
   CHECK(server_end(&server) == 0, "not well");
 }
 
@@ -552,6 +555,7 @@ static void wrong_settings_are_refused(void) {
       {"tiny --tls-cert r.yaml", "both --tls-cert and --tls-key"},
       {"tiny --tls-cert r.yaml --tls-key r.yaml", "--tls-cert r.yaml: OpenSSL says"},
       {"tiny --host nowhere.invalid", "--host nowhere.invalid"},
+      {"tiny --queue 0", "--queue: expected a whole number from 1"},
       {"tiny --api-key-file r.yaml", "r.yaml:"},
       {"tiny --rate 5", "--rate has no effect"},
       {"tiny --port 70000", "--port"},

@@ -394,6 +394,11 @@ mn_status mn_convert_config(const mn_converting *job, const char *dir) {
     if (s->seen[i].hf && s->seen[i].gguf && v && v->kind != MN_NULL && !again(s, i) && !is_said(&keys, keys.n, s->seen[i].hf))
       mn_keys_put(&k, s->seen[i].hf, shortest(job->arena, v));
   }
+  int64_t pad, rows = 0;
+  MN_TRY(id_of(job->from->gguf, "tokenizer.ggml.padding_token_id", &pad));
+  if (vocabulary && vocabulary->kind == MN_INTEGER) rows = vocabulary->as.integer;
+  if (pad >= 0 && pad < rows) mn_keys_int(&k, "pad_token_id", pad);
+  else mn_say_null(&k, "pad_token_id"); /* or other programs take their own, which may lie behind the rows */
   MN_TRY(write_tokenizer(job, dir));
   MN_TRY(write_pooling(job, dir));
   return mn_checkpoint_write_json(dir, "config.json", mn_keys_map(&k));

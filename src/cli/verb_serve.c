@@ -12,7 +12,7 @@ static mn_status read_limits(const mn_cli *cli, mn_server_config *c) {
   MN_TRY(mn_cli_int(cli, "port", 0, 65535, &port));
   MN_TRY(mn_cli_int(cli, "streams", 1, 4096, &c->rows));
   MN_TRY(mn_cli_int(cli, "piece", 1, 65536, &c->piece));
-  MN_TRY(mn_cli_int(cli, "queue", 0, 1 << 20, &c->waiting));
+  MN_TRY(mn_cli_int(cli, "queue", 1, 1 << 20, &c->waiting));
   MN_TRY(mn_cli_int(cli, "state-mib", 0, 1 << 24, &state));
   MN_TRY(mn_cli_int(cli, "session-mib", 1, 1 << 24, &kept));
   MN_TRY(mn_cli_int(cli, "max-tokens", 1, INT32_MAX, &c->most_tokens));

@@ -405,7 +405,9 @@ static void read_body(void *talk) {
   mn_talk *t = talk;
   const mn_server *s = t->server;
   const int64_t rows = mn_batcher_rows(s->batcher);
-  const mn_ask_limits limits = {s->config.bundle->model->config.vocab_size, rows < 128 ? rows : 128, 128, INT32_MAX};
+  const int64_t waiting = s->config.waiting; /* more prompts than may wait would never fit */
+  const mn_ask_limits limits = {s->config.bundle->model->config.vocab_size, rows < 128 ? rows : 128, waiting < 128 ? (int)waiting : 128,
+                                INT32_MAX};
   t->fine = !atomic_load(&t->gone) && mn_ask_read(t->arena, t->ask.kind, t->body ? t->body : "", t->n_body, &limits, &t->ask, &t->why) &&
             mn_serve_check_model(s, &t->ask, &t->why) && !atomic_load(&t->gone);
   free(t->body);
