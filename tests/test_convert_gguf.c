@@ -321,6 +321,14 @@ static void what_pads_is_said(void) {
   }
 }
 
+/* Convolutions of Kimi Linear are [channels, 1, taps] in a directory: transformers takes no other shape. */
+static void convolutions_have_a_channel_each(void) {
+  CHECK(sh("rm -rf c.gguf d && " MNEME "convert " GOLDEN "hybrids/kimi_linear --out c.gguf --quiet 2>&1 && " MNEME
+           "convert c.gguf --out d --quiet 2>&1 && head -c 6000 d/model.safetensors | tr -d ' ' | grep -a -o "
+           "'q_conv1d.weight\":{[^}]*' | grep -q '\\[8,1,4\\]'") == 0,
+        "%s", out);
+}
+
 /* A Kimi Linear without experts says how none are chosen, and nobody is warned of that. */
 static void no_experts_are_chosen_without_a_word(void) {
   CHECK(sh("rm -rf none c.gguf && cp -r " GOLDEN "hybrids/kimi_linear none") == 0, "%s", out);
@@ -441,6 +449,7 @@ int main(void) {
   RUN(experts_are_chosen_as_the_file_says);
   RUN(a_base_of_windows_is_heard);
   RUN(what_pads_is_said);
+  RUN(convolutions_have_a_channel_each);
   RUN(no_experts_are_chosen_without_a_word);
   RUN(what_is_left_out_is_as_llama_cpp_has_it);
   RUN(other_programs_find_what_they_ask_for);

@@ -202,6 +202,7 @@ static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpo
 static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
   if (form == MN_FORM_HF) {
     if (strstr(row->param, "A_log")) *s = MN_SHAPE(1, 1, mn_shape_count(s), 1);
+    if (strstr(row->param, "_conv.")) *s = MN_SHAPE(s->dim[0], 1, s->dim[1]);
   } else if (strstr(row->param, "_conv.")) {
     *s = MN_SHAPE(s->dim[0], 1, s->dim[1]); /* a kernel of one channel each */
   } else if (strstr(row->param, "_up.")) {
@@ -226,9 +227,9 @@ static const mn_arch_tensor tensors[] = {
     {MIXER "q_proj.weight", HF "self_attn.q_proj.weight", "blk.#.attn_q.weight", 0, 0},
     {MIXER "k_proj.weight", HF "self_attn.k_proj.weight", "blk.#.attn_k.weight", 0, 0},
     {MIXER "v_proj.weight", HF "self_attn.v_proj.weight", "blk.#.attn_v.weight", 0, 0},
-    {MIXER "q_conv.weight", HF "self_attn.q_conv1d.weight", "blk.#.ssm_conv1d_q.weight", 0, MN_T_RESHAPED},
-    {MIXER "k_conv.weight", HF "self_attn.k_conv1d.weight", "blk.#.ssm_conv1d_k.weight", 0, MN_T_RESHAPED},
-    {MIXER "v_conv.weight", HF "self_attn.v_conv1d.weight", "blk.#.ssm_conv1d_v.weight", 0, MN_T_RESHAPED},
+    {MIXER "q_conv.weight", HF "self_attn.q_conv1d.weight", "blk.#.ssm_conv1d_q.weight", MN_T_RESHAPED, MN_T_RESHAPED},
+    {MIXER "k_conv.weight", HF "self_attn.k_conv1d.weight", "blk.#.ssm_conv1d_k.weight", MN_T_RESHAPED, MN_T_RESHAPED},
+    {MIXER "v_conv.weight", HF "self_attn.v_conv1d.weight", "blk.#.ssm_conv1d_v.weight", MN_T_RESHAPED, MN_T_RESHAPED},
     {MIXER "A_log", HF "self_attn.A_log", "blk.#.ssm_a", MN_T_RESHAPED, MN_T_NEG_EXP},
     {MIXER "dt_bias", HF "self_attn.dt_bias", "blk.#.ssm_dt.bias", 0, 0},
     {MIXER "a_down.weight", HF "self_attn.f_a_proj.weight", "blk.#.ssm_f_a.weight", 0, 0},
