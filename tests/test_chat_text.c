@@ -2,6 +2,7 @@
  * are taken back and sessions forked; a template that leaves out what was said is followed; Ctrl-C ends an answer and not the program; values
  * and system prompts reach the template; what is refused. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -173,9 +174,10 @@ static bool wait_for(int fd, const char *what, size_t from) {
   const time_t end = time(NULL) + 60;
   for (size_t n = strlen(out); time(NULL) < end;) {
     if (n >= from && strstr(out + from, what)) return true;
-    const ssize_t got = n < sizeof out - 1 ? read(fd, out + n, sizeof out - 1 - n) : -1;
+    const bool room = n < sizeof out - 1;
+    const ssize_t got = room ? read(fd, out + n, sizeof out - 1 - n) : -1;
     if (got > 0) n += (size_t)got, out[n] = 0;
-    else if (got == 0) return false;
+    else if (got == 0 || (room && errno == EIO)) return false; /* nobody is at the other side any more */
     else usleep(2000);
   }
   return false;

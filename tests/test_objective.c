@@ -495,6 +495,20 @@ static void test_rows_that_wrote_nothing(void) {
   CHECK(mn_objective_weights(&o.list[0], &b, w) == 3, "%g", (double)w[0]);
   masks[2] = masks[3] = 0;
   CHECK(mn_objective_weights(&o.list[0], &b, w) == 2 && w[1] == 0, "a row of which no place is there: %g", (double)w[1]);
+  float parts[6]; /* units that are parts of rows */
+  mn_batch_add(&b, "target", MN_F32, MN_SHAPE(3, 2), "");
+  CHECK_OK(parse(arena, "{type: distillation, from: logits, teacher: nobody}", &o));
+  CHECK(mn_objective_units(&o.list[0], &b) == 6 && mn_objective_weights(&o.list[0], &b, parts) == 4 && parts[2] == 0 && parts[3] == 0 &&
+            parts[4] == 1,
+        "%g %g %g", (double)parts[2], (double)parts[3], (double)parts[4]);
+  int32_t of_four[8] = {1, 1, 0, 0, 1, 1, 1, 1};
+  float pairs[4];
+  mn_batch four = {.B = 4, .T = 2, .rows = 4, .present = 4};
+  mn_batch_add(&four, "masks", MN_I32, MN_SHAPE(4, 2), "");
+  four.data[0] = of_four;
+  CHECK_OK(parse(arena, "{type: contrastive}", &o));
+  CHECK(mn_objective_weights(&o.list[0], &four, pairs) == 2 && pairs[0] == 0 && pairs[1] == 0 && pairs[3] == 1,
+        "a pair of which one row is not there: %g %g %g", (double)pairs[0], (double)pairs[1], (double)pairs[3]);
   mn_arena_free(arena);
 }
 

@@ -320,7 +320,16 @@ static void rwkv_takes_the_longest_token(void) {
   CHECK(ids.len == 2 && ids.data[0] != 0, "a text that is not trusted does not become a control token: %zu ids", ids.len);
   mn_ids_free(&ids);
   has_rows("rwkv, written again", through_gguf(tok, "rwkv", NULL), json_object_get(rwkv, "rows"));
-  mn_tokenizer_free(tok);
+  size_t n = 0;
+  json_t *words =
+      tok ? json_loads(mn_tokenizer_json(tok, &n), 0, NULL) : NULL; /* others take longer words for unknown, byte by byte or not */
+  CHECK(json_object_set_new(json_object_get(words, "model"), "max_input_chars_per_word", json_integer(100)) == 0, "no model");
+  char *short_words = json_dumps(words, 0);
+  mn_tokenizer_free(tok), tok = NULL;
+  CHECK(short_words && mn_tokenizer_parse("short.json", short_words, strlen(short_words), &tok) == MN_ERR_UNSUPPORTED &&
+            strstr(mn_message(), "max_input_chars_per_word"),
+        "%s", mn_message());
+  mn_tokenizer_free(tok), free(short_words), json_decref(words);
 
   mn_gguf_bytes broken[2] = {{"\\x0", 3}, {"a\\", 2}};
   for (int i = 0; i < 3; i++) {

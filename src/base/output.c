@@ -22,7 +22,7 @@ static mn_status check_room(const char *dir, const char *path, uint64_t bytes) {
   if (!bytes || statvfs(dir, &fs) != 0) return MN_OK;
   uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
   if (room >= bytes) return MN_OK;
-  const bool small = bytes < 1000000; /* 0.1 MB of 0.1 MB would say nothing */
+  const bool small = bytes < 999500; /* 0.1 MB of 0.1 MB would say nothing */
   const double unit = small ? 1e-3 : 1e-6;
   return mn_fail(MN_ERR_IO, "%s needs about %.*f %s, and its disk has %.*f %s left; make room first", path, !small, unit * (double)bytes,
                  small ? "kB" : "MB", !small, unit * (double)room, small ? "kB" : "MB");

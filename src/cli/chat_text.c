@@ -224,7 +224,8 @@ static mn_status take_turn(chat *c, const char *line, size_t n) {
   if (status == MN_OK && !mn_cli_interrupted()) {
     if (read) report(c, &a);
     else mn_cli_note(c->cli, "the message was not read to its end, and is forgotten");
-    if (!read && mn_conversation_length(c->stream) > before) status = mn_conversation_back(c->stream, before);
+    const int64_t stands = a.step.fed && a.step.kept < before ? a.step.kept : before; /* the template may write earlier turns otherwise */
+    if (!read && mn_conversation_length(c->stream) > stands) status = mn_conversation_back(c->stream, stands);
     if (read) status = keep_turn(c, line, n, &text, &a);
   }
   answer_free(&a);

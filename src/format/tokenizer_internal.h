@@ -41,6 +41,7 @@ typedef struct token {
 } token;
 
 typedef enum { MODEL_BPE, MODEL_UNIGRAM, MODEL_WORDPIECE, MODEL_WORDLEVEL } mn_model_kind;
+enum { LONGEST_WORD = 1000000000 /* of WordPiece, as good as no limit */ };
 
 /* ---- normalisers: each turns a text into another ---- */
 typedef enum {

@@ -233,6 +233,8 @@ static mn_status read_words(reader *r, const json_t *model, const json_t *vocab)
   const json_t *most = json_object_get(model, "max_input_chars_per_word");
   json_int_t value = is_set(most) ? json_integer_value(most) : 100;
   if (value < 1) return REFUSE(r, "model.max_input_chars_per_word is not a positive number");
+  if (tok->byte_level && value < LONGEST_WORD)
+    return REFUSE_KIND(r, "model.max_input_chars_per_word below %d, or without it 100, beside ByteLevel is not supported", LONGEST_WORD);
   tok->max_word = (size_t)value;
   return MN_OK;
 }

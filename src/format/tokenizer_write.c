@@ -218,8 +218,8 @@ mn_status mn_tokenizer_write(const mn_tokenizer *tok, mn_text *out) {
   } else if (tok->model == MODEL_WORDPIECE) {
     mn_text_add(out, "\"type\": \"WordPiece\",\n    \"unk_token\": ");
     put_token(tok, tok->byte_level ? 0 : tok->unk, out); /* of bytes none is unknown, but other programs ask for one */
-    mn_text_addf(out, ",\n    \"continuing_subword_prefix\": \"%s\",\n    \"max_input_chars_per_word\": 1000000000",
-                 tok->byte_level ? "" : "##");
+    mn_text_addf(out, ",\n    \"continuing_subword_prefix\": \"%s\",\n    \"max_input_chars_per_word\": %d", tok->byte_level ? "" : "##",
+                 LONGEST_WORD);
   } else {
     mn_text_addf(out, "\"type\": \"Unigram\",\n    \"byte_fallback\": %s,\n    \"unk_id\": ", tok->byte_fallback ? "true" : "false");
     if (tok->unk >= 0) mn_text_addf(out, "%d", tok->unk);

@@ -97,6 +97,7 @@ const mn_objective_def mn_objective_contrastive = {
     .fields = fields,
     .metrics = metrics,
     .pairs = true,
+    .of_places = true,
     .check = check,
     .needs = needs,
     .build = build,

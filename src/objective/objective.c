@@ -262,7 +262,7 @@ int64_t mn_objective_units(const mn_objective *o, const mn_batch *batch) {
   return n;
 }
 
-/* By masks; a length says that one place at least is there. */
+/* Of row b, by masks; a length says that one place at least is there. */
 static bool has_a_place(const mn_batch *batch, int64_t b) {
   const int i = mn_batch_find(batch, "masks");
   const mn_source_field *f = i < 0 ? NULL : &batch->field[i];
@@ -281,8 +281,9 @@ double mn_objective_weights(const mn_objective *o, const mn_batch *batch, float 
   double sum = 0;
   const bool alone = o->def->pairs && batch->present < 4; /* a pair that nothing stands against */
   for (int64_t i = 0; i < units; i++) {
-    bool counts = !alone && i / per_row < batch->rows && (!values || values[i * stride] >= 0) &&
-                  (values || !o->def->of_places || has_a_place(batch, i));
+    const int64_t row = i / per_row;
+    bool counts = !alone && row < batch->rows && (!values || values[i * stride] >= 0);
+    if (!values && o->def->of_places) counts = counts && has_a_place(batch, row) && (!o->def->pairs || has_a_place(batch, row ^ 1));
     double w = !counts ? 0 : values && o->def->weigh ? o->def->weigh(o->config, values + i * stride) : 1;
     weight[i] = (float)w;
     sum += w;
