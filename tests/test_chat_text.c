@@ -185,6 +185,30 @@ static bool wait_for(int fd, const char *what, size_t from) {
 
 static void say(int fd, const char *line) { CHECK(write(fd, line, strlen(line)) == (ssize_t)strlen(line), "%s", line); }
 
+/* `mneme chat` with more options at a terminal of its own, once it asks; its other side, -1 where there are no terminals. */
+static int chat_at_a_terminal(const char *const *more, pid_t *child) {
+  const int fd = posix_openpt(O_RDWR | O_NOCTTY);
+  const char *name = fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 ? ptsname(fd) : NULL;
+  if (!name) {
+    printf("skipped: there are no terminals here\n");
+    return -1;
+  }
+  out[0] = 0;
+  *child = fork();
+  if (*child == 0) {
+    const char *words[16] = {"mneme", "chat", "cut", "--template", "t.jinja", "--temperature", "0"};
+    for (int i = 0; more[i] && i < 8; i++) words[7 + i] = more[i];
+    setsid();
+    const int terminal = open(name, O_RDWR);
+    if (terminal < 0 || dup2(terminal, 0) < 0 || dup2(terminal, 1) < 0 || dup2(terminal, 2) < 0 || chdir(ROOT) != 0) _exit(9);
+    execv(MN_TEST_BINARY_DIR "/mneme", (char *const *)words);
+    _exit(9);
+  }
+  fcntl(fd, F_SETFL, O_NONBLOCK);
+  CHECK(wait_for(fd, "> ", 0), "%s", out);
+  return fd;
+}
+
 static void caches_are_as_long_as_they_are_asked_to_be(void) {
 #define SHORT "cut --template t.jinja --session short --temperature 0 --tokens 60 --json"
   CHECK(sh("echo 'a b' | (" CHAT SHORT " --context 30 2>&1)") == 0 && strstr(out, "\"stopped_by\":\"room\""), "%s", out);
@@ -199,24 +223,9 @@ static void caches_are_as_long_as_they_are_asked_to_be(void) {
 }
 
 static void an_interruption_ends_the_answer_and_not_the_program(void) {
-  const int fd = posix_openpt(O_RDWR | O_NOCTTY);
-  const char *name = fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 ? ptsname(fd) : NULL;
-  if (!name) {
-    printf("skipped: there are no terminals here\n");
-    return;
-  }
-  out[0] = 0;
-  const pid_t child = fork();
-  if (child == 0) {
-    setsid();
-    const int terminal = open(name, O_RDWR);
-    if (terminal < 0 || dup2(terminal, 0) < 0 || dup2(terminal, 1) < 0 || dup2(terminal, 2) < 0 || chdir(ROOT) != 0) _exit(9);
-    execl(MN_TEST_BINARY_DIR "/mneme", "mneme", "chat", "cut", "--template", "t.jinja", "--session", "seen", "--tokens", "50000",
-          "--temperature", "0", (char *)NULL);
-    _exit(9);
-  }
-  fcntl(fd, F_SETFL, O_NONBLOCK);
-  CHECK(wait_for(fd, "> ", 0), "%s", out);
+  pid_t child;
+  const int fd = chat_at_a_terminal((const char *[]){"--session", "seen", "--tokens", "50000", NULL}, &child);
+  if (fd < 0) return;
   say(fd, "tell me all\n");
   size_t n = strlen(out);
   CHECK(wait_for(fd, "tell me all", n), "echo: %s", out);
@@ -253,24 +262,9 @@ static void a_message_that_was_not_read_leaves_nothing(void) {
   message[sizeof message - 2] = '\n', message[sizeof message - 1] = 0;
   bool left = false;
   for (int k = 0; k < 8 && !left; k++) {
-    const int fd = posix_openpt(O_RDWR | O_NOCTTY);
-    const char *name = fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 ? ptsname(fd) : NULL;
-    if (!name) {
-      printf("skipped: there are no terminals here\n");
-      return;
-    }
-    out[0] = 0;
-    const pid_t child = fork();
-    if (child == 0) {
-      setsid();
-      const int terminal = open(name, O_RDWR);
-      if (terminal < 0 || dup2(terminal, 0) < 0 || dup2(terminal, 1) < 0 || dup2(terminal, 2) < 0 || chdir(ROOT) != 0) _exit(9);
-      execl(MN_TEST_BINARY_DIR "/mneme", "mneme", "chat", "cut", "--template", "t.jinja", "--verbose", "--tokens", "4", "--temperature",
-            "0", (char *)NULL);
-      _exit(9);
-    }
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    CHECK(wait_for(fd, "> ", 0), "%s", out);
+    pid_t child;
+    const int fd = chat_at_a_terminal((const char *[]){"--verbose", "--tokens", "4", NULL}, &child);
+    if (fd < 0) return;
     say(fd, "one\n");
     CHECK(wait_for(fd, " are read", 0) && wait_for(fd, "\n> ", (size_t)(strstr(out, " are read") - out)), "%s", out);
     size_t n = strlen(out);

@@ -360,18 +360,19 @@ const mn_verb mn_verb_apply = {
     .purpose = MN_VERB_LOOK,
     .summary = "run one mixer, block or model on given tensors",
     .usage = "RECIPE.yaml --input X.safetensors --output Y.safetensors [options]",
-    .about = "The recipe is {d_model: D, mixer: {type: ...}}, {d_model: D, block: {...}} or {model: {...}}. `mneme inspect RECIPE.yaml "
-             "--params` lists every parameter, buffer and state tensor by name, shape and meaning, and what a model reads. A mixer or a block "
-             "reads x [B,T,D]; a model reads tensors of its ports' names and shapes: tokens [B,T], source [B,S] or [B,S,C] and "
-             "source_length [B], frames [B,T,C], length [B], images [B,H,W,C], series [B,T,C]; those that may be left out are as if "
-             "every row were full. y is what it says: a decoder's logits [B,T,vocab_size], a classifier's, a forecast. With --grad "
-             "the gradients of sum(y * dy) for every input of floats and every parameter that the call reads are written as "
-             "grad.<input> (grad.x) and grad.<parameter>.\n"
-             "With states, the loss may reach into the state after the last token, too: each tensor cotangent.state.<name> of the input "
-             "adds sum(state * cotangent). Without --state-in a stream begins here, and gradients reach what it begins with (a learned "
-             "start as Titans' memory.init); with it, the gradient of the given state is written as grad.state.<name>, and what a stream "
-             "begins with has none. So two calls chain: give the second's grad.state.<name> to the first as cotangent.state.<name>, and "
-             "the parameters' gradients add up to those of one call over all tokens.",
+    .about =
+        "The recipe is {d_model: D, mixer: {type: ...}}, {d_model: D, block: {...}} or {model: {...}}. `mneme inspect RECIPE.yaml "
+        "--params` lists every parameter, buffer and state tensor by name, shape and meaning, and what a model reads. A mixer or a block "
+        "reads x [B,T,D]; a model reads tensors of its ports' names and shapes: tokens [B,T], source [B,S] or [B,S,C] and "
+        "source_length [B], frames [B,T,C], length [B], images [B,H,W,C], series [B,T,C]; those that may be left out are as if "
+        "every row were full. y is what it says: a decoder's logits [B,T,vocab_size], a classifier's, a forecast. With --grad "
+        "the gradients of sum(y * dy) for every input of floats and every parameter that the call reads are written as "
+        "grad.<input> (grad.x) and grad.<parameter>.\n"
+        "With states, the loss may reach into the state after the last token, too: each tensor cotangent.state.<name> of the input "
+        "adds sum(state * cotangent). Without --state-in a stream begins here, and gradients reach what it begins with (a learned "
+        "start as Titans' memory.init); with it, the gradient of the given state is written as grad.state.<name>, and what a stream "
+        "begins with has none. So two calls chain: give the second's grad.state.<name> to the first as cotangent.state.<name>, and "
+        "the parameters' gradients add up to those of one call over all tokens.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET,

@@ -214,8 +214,9 @@ typedef enum mn_direction { MN_FORWARD, MN_BACKWARD } mn_direction;
   X(SIN, sin)                                                                                                                              \
   X(COS, cos)                                                                                                                              \
   X(TANH, tanh)                                                                                                                            \
-  X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)               \
-      X(NORMAL_CDF, normal_cdf) X(NORMAL_PDF, normal_pdf)
+  X(SIGMOID, sigmoid)                                                                                                                      \
+  X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope) X(NORMAL_CDF, normal_cdf)         \
+      X(NORMAL_PDF, normal_pdf)
 #define MN_EW_BINARY(X)                                                                                                                    \
   X(ADD, add)                                                                                                                              \
   X(SUB, sub)                                                                                                                              \
