@@ -228,6 +228,7 @@ typedef struct spoilt {
   int missing, more; /* bytes of the data */
   bool twice;        /* the tensor is listed a second time, one alignment on */
   bool shifted;      /* under another name */
+  bool padded;       /* what comes behind the data is zeros */
 } spoilt;
 
 static void make(const spoilt *s, mn_text *t) {
@@ -252,7 +253,7 @@ static void make(const spoilt *s, mn_text *t) {
                                : "tensor",
                ndim, s->ndim ? s->dim : usual, type, s->offset + 32u * (unsigned)i);
   put_padding(t, 32);
-  for (int i = 0; i < 32 - s->missing + s->more + 32 * (s->twice || s->shifted); i++) put8(t, (uint8_t)i);
+  for (int i = 0; i < 32 - s->missing + s->more + 32 * (s->twice || s->shifted); i++) put8(t, s->padded && i >= 32 ? 0 : (uint8_t)i);
 }
 
 static void malicious_files_are_refused(void) {
@@ -264,7 +265,7 @@ static void malicious_files_are_refused(void) {
       {.kind = MN_GGUF_UINT32, .key = "split.count", .length = 3}, /* whoever opens a model asks for the others */
       {.kind = MN_GGUF_UINT32, .key = "general.alignment", .length = 32},
       {.ndim = 4, .dim = {2, 2, 2, 2}},
-      {.more = 31},
+      {.more = 31, .padded = true},
       {.says = "no GGUF file", .magic = "GGUX"},
       {.says = "version 1", .status = MN_ERR_UNSUPPORTED, .version = 1},
       {.says = "version 4", .status = MN_ERR_UNSUPPORTED, .version = 4},
@@ -305,6 +306,8 @@ static void malicious_files_are_refused(void) {
       {.says = "outside of the 32 bytes of data", .offset = INT64_MAX - 31},
       {.says = "64 bytes before its data belong to no tensor", .offset = 64, .more = 64},
       {.says = "outside of the 31 bytes of data", .missing = 1},
+      {.says = "31 bytes at its end belong to no tensor", .more = 31}, /* no padding, which is of zeros */
+      {.says = "32 bytes at its end belong to no tensor", .more = 32, .padded = true},
       {.says = "32 bytes at its end belong to no tensor", .more = 32},
       {.says = "overlaps that of tensor 'tensor'", .shifted = true, .ndim = 1, .dim = {24}, .more = 16},
   };

@@ -217,7 +217,7 @@ static void a_file_that_another_program_wrote_anew_has_no_checksums(void) {
   CHECK(g && !mn_gguf_checksum(g) && !mn_gguf_at(g, 0)->checksum[0], "%s", mn_message());
   mn_gguf_close(g);
   free(bytes);
-  for (size_t cut = 1; cut < 24 + 3 * 32 - 32; cut++) { /* anywhere within: damage */
+  for (size_t cut = 1; cut < 24 + 3 * 32; cut++) { /* anywhere within: damage */
     g = open_copy(data, n - cut, &bytes);
     CHECK(!g, "without the last %zu bytes", cut);
     mn_gguf_close(g);

@@ -345,7 +345,9 @@ static mn_status check_cover(mn_gguf *g, const place *places) {
     at = p->end;
   }
   if (find_checksums(g, g->data_at + (size_t)at)) return MN_OK;
-  if (have > at && have - at >= g->alignment)
+  bool padding = have <= at || have - at < g->alignment; /* zeros, and not what a cut has left of checksums */
+  for (uint64_t i = at; padding && i < have; i++) padding = g->bytes[g->data_at + i] == 0;
+  if (!padding)
     return mn_fail(MN_ERR_FORMAT, "%s: %llu bytes at its end belong to no tensor; " DAMAGED, g->path, (unsigned long long)(have - at));
   return MN_OK;
 }
