@@ -428,6 +428,22 @@ static void test_what_belongs_together(void) {
           "data.validation holds out one pair", "objective contrastive", "two or more");
 }
 
+/* Is a file of tokens, spans and one tensor more taken for training? Else the message says why. */
+static mn_status opens_spans(int64_t n, int64_t t, const int32_t *tokens, const int32_t *span, tensor more) {
+  mn_recipe *r = NULL;
+  mn_trainer *trainer = NULL;
+  write_tensors("spans.safetensors", 3, (tensor[]){{"tokens", MN_SHAPE(n, t), NULL, tokens}, {"span", MN_SHAPE(n, 2), NULL, span}, more});
+  CHECK_OK(
+      parse(text_of("data: {type: tensors, file: '%s', validation: 0}\nmodel: {type: classifier, vocab_size: 9, num_classes: 2, pooling: "
+                    "none, " BLOCK "}\nobjective: {type: span}\ntrain: {steps: 1, batch: 4, validate_every: 0}\n",
+                    test_path("spans.safetensors"), ""),
+            &r));
+  const mn_status status = r ? mn_trainer_new(r, 1, NULL, NULL, &trainer) : MN_ERR_ARG;
+  mn_trainer_free(trainer);
+  mn_recipe_free(r);
+  return status;
+}
+
 /* An answer has both ends in order, in what is there of its row, or none. */
 static void test_spans_of_a_file(void) {
   enum { N = 8, T = 6 };
@@ -438,45 +454,21 @@ static void test_spans_of_a_file(void) {
                {2, -1, false}, {-1, 2, false}, {4, 2, false},  {4, 5, false}};
   static int32_t tokens[N * T], span[2 * N], length[N];
   for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
-    mn_recipe *r = NULL;
-    mn_trainer *t = NULL;
     for (int row = 0; row < N; row++) span[2 * row] = 0, span[2 * row + 1] = 1, length[row] = 5;
     span[6] = spans[i].from, span[7] = spans[i].to;
-    write_tensors(
-        "spans.safetensors", 3,
-        (tensor[]){{"tokens", MN_SHAPE(N, T), NULL, tokens}, {"span", MN_SHAPE(N, 2), NULL, span}, {"length", MN_SHAPE(N), NULL, length}});
-    CHECK_OK(
-        parse(text_of("data: {type: tensors, file: '%s', validation: 0}\nmodel: {type: classifier, vocab_size: 9, num_classes: 2, pooling: "
-                      "none, " BLOCK "}\nobjective: {type: span}\ntrain: {steps: 1, batch: 4, validate_every: 0}\n",
-                      test_path("spans.safetensors"), ""),
-              &r));
-    const mn_status status = r ? mn_trainer_new(r, 1, NULL, NULL, &t) : MN_ERR_ARG;
+    const mn_status status = opens_spans(N, T, tokens, span, (tensor){"length", MN_SHAPE(N), NULL, length});
     CHECK((status == MN_OK) == spans[i].fits && (spans[i].fits || (strstr(mn_message(), "row 3") && strstr(mn_message(), "5 places"))),
           "%d to %d: %s", (int)spans[i].from, (int)spans[i].to, mn_message());
-    mn_trainer_free(t);
-    mn_recipe_free(r);
   }
   static int32_t masks[N * T];
   for (int hidden = 2; hidden < 5; hidden++) { /* of places 2 to 4 of a row: an end may not stand there */
-    mn_recipe *r = NULL;
-    mn_trainer *t = NULL;
     for (int i = 0; i < N * T; i++) masks[i] = i != 3 * T + hidden;
     span[6] = 2, span[7] = 4;
-    write_tensors(
-        "spans.safetensors", 3,
-        (tensor[]){{"tokens", MN_SHAPE(N, T), NULL, tokens}, {"span", MN_SHAPE(N, 2), NULL, span}, {"masks", MN_SHAPE(N, T), NULL, masks}});
-    CHECK_OK(
-        parse(text_of("data: {type: tensors, file: '%s', validation: 0}\nmodel: {type: classifier, vocab_size: 9, num_classes: 2, pooling: "
-                      "none, " BLOCK "}\nobjective: {type: span}\ntrain: {steps: 1, batch: 4, validate_every: 0}\n",
-                      test_path("spans.safetensors"), ""),
-              &r));
-    const mn_status status = r ? mn_trainer_new(r, 1, NULL, NULL, &t) : MN_ERR_ARG;
+    const mn_status status = opens_spans(N, T, tokens, span, (tensor){"masks", MN_SHAPE(N, T), NULL, masks});
     char says[64];
     snprintf(says, sizeof says, "masks say that place %d is not there", hidden);
     CHECK(hidden == 3 ? status == MN_OK : status == MN_ERR_CONFIG && strstr(mn_message(), "row 3") && strstr(mn_message(), says), "%d: %s",
           hidden, mn_message());
-    mn_trainer_free(t);
-    mn_recipe_free(r);
   }
   write_tensors(
       "spans.safetensors", 3,

@@ -69,11 +69,9 @@ static mn_status attention_of(mn_settings *s, gemma *m, bool local, mn_keys *att
     *attention = empty;
     MN_TRY(mn_setting_real(s, "rope_local_base_freq", "rope.freq_base_swa", 10000, &theta));
     mn_keys_real(attention, "rope_theta", theta);
-  } else if (local &&
-             mn_setting(s, NULL, "rope.freq_base_swa")) { /* of Gemma 2 a directory does not say it: all layers have one base there */
+  } else if (local && mn_setting(s, NULL, "rope.freq_base_swa")) { /* of Gemma 2, whose directories know one base */
     MN_TRY(mn_setting_between(s, NULL, "rope.freq_base_swa", MN_NEEDED_REAL, 1, 1e12, &theta));
-    for (int i = 0; i < attention->n; i++)
-      if (!strcmp(attention->key[i], "rope_theta")) attention->value[i] = mn_value_real(attention->arena, theta);
+    mn_keys_change(attention, "rope_theta", mn_value_real(attention->arena, theta));
   }
   mn_transformer_heads(&m->t, local ? m->window : 0, attention);
   if (m->scale > 0) mn_keys_real(attention, "score_scale", m->scale);

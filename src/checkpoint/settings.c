@@ -240,6 +240,12 @@ void mn_keys_put(mn_keys *k, const char *key, const mn_value *v) {
   k->value[k->n++] = v;
 }
 
+void mn_keys_change(mn_keys *k, const char *key, const mn_value *v) {
+  if (!v) k->failed = true;
+  for (int i = 0; i < k->n; i++)
+    if (!strcmp(k->key[i], key)) k->value[i] = v;
+}
+
 void mn_keys_int(mn_keys *k, const char *key, int64_t v) { mn_keys_put(k, key, mn_value_int(k->arena, v)); }
 void mn_keys_real(mn_keys *k, const char *key, double v) { mn_keys_put(k, key, mn_value_real(k->arena, v)); }
 void mn_keys_bool(mn_keys *k, const char *key, bool v) { mn_keys_put(k, key, mn_value_bool(k->arena, v)); }

@@ -62,7 +62,8 @@ typedef struct mn_keys {
   const char *key[MN_KEYS];
   const mn_value *value[MN_KEYS];
 } mn_keys;
-void mn_keys_put(mn_keys *k, const char *key, const mn_value *v); /* NULL: no memory was there for it */
+void mn_keys_put(mn_keys *k, const char *key, const mn_value *v);    /* NULL: no memory was there for it */
+void mn_keys_change(mn_keys *k, const char *key, const mn_value *v); /* of a key that was put there */
 void mn_keys_int(mn_keys *k, const char *key, int64_t v);
 void mn_keys_real(mn_keys *k, const char *key, double v);
 void mn_keys_bool(mn_keys *k, const char *key, bool v);

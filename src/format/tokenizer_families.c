@@ -4,23 +4,20 @@
 
 #include <string.h>
 
-#define SUFFIXES    "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define BLANKS      "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define WORDS       "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
-#define SIGNS       " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
-#define GPT2        "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-#define UPPER       "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LOWER       "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define CASED(s)    "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+" s "|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER "*" s
-#define NO_HAN(set) "[" set "&&[^\\p{Han}]]"
-#define CASED_BUT_HAN(s)                                                                                                                   \
-  "[^\\r\\n\\p{L}\\p{N}]?" NO_HAN("\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}") "*" NO_HAN(                                                        \
-      "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}") "+" s                                                                                                 \
-                                     "|[^\\r\\n\\p{L}\\p{N}]?" NO_HAN("\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}") "+" NO_HAN(                    \
-                                         "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}") "*" s
-#define ASCII_SIGNS "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]"
-#define CHINESE     "[一-龥぀-ゟ゠-ヿ]+"
-#define OLD_CHINESE "[一-龥ࠀ-一가-퟿]+"
+#define SUFFIXES                  "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define BLANKS                    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define WORDS                     "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
+#define SIGNS                     " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
+#define GPT2                      "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define UPPER                     "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"
+#define LOWER                     "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
+#define CASED_OF(upper, lower, s) "[^\\r\\n\\p{L}\\p{N}]?" upper "*" lower "+" s "|[^\\r\\n\\p{L}\\p{N}]?" upper "+" lower "*" s
+#define CASED(s)                  CASED_OF("[" UPPER "]", "[" LOWER "]", s)
+#define NO_HAN(set)               "[" set "&&[^\\p{Han}]]"
+#define CASED_BUT_HAN(s)          CASED_OF(NO_HAN(UPPER), NO_HAN(LOWER), s)
+#define ASCII_SIGNS               "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]"
+#define CHINESE                   "[一-龥぀-ゟ゠-ヿ]+"
+#define OLD_CHINESE               "[一-龥ࠀ-一가-퟿]+"
 /* The letters with case that DeepSeek's first tokenizer lists. */
 #define CASED_LETTERS                                                                                                                      \
   "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵ"                                                              \

@@ -13,9 +13,9 @@ mn_status mn_tokenizer_from_gguf(const mn_gguf *g, mn_tokenizer **out);
 bool mn_tokenizer_in_gguf(const mn_gguf *g); /* has the file a vocabulary? */
 
 /* Writes the vocabulary as other programs read it (tokenizer.ggml.model, pre, tokens, token_type, merges), where the tokenizer is of a kind
- * that they know by name: byte-level BPE that cuts text as one of the families does, and BERT's WordPiece. They want as many tokens as the
- * model has rows, `rows`: added tokens behind them are left out, and rows without a token get one that no text becomes. *done says whether
- * the tokenizer is of that kind, with no others behind; nothing is written where it is not. */
+ * that they know: byte-level BPE that cuts text as one of the named families does, SentencePiece's BPE, BERT's WordPiece and RWKV's. They
+ * want as many tokens as the model has rows, `rows`: added tokens behind them are left out, and rows without a token get one that no text
+ * becomes. *done says whether the tokenizer is of that kind, with no others behind; nothing is written where it is not. */
 mn_status mn_tokenizer_to_gguf(const mn_tokenizer *tok, int64_t rows, mn_gguf_writer *w, bool *done);
 
 /* How a named family cuts text: the patterns in turn, each isolating what it matches (tokenizer_families.c). */

@@ -235,10 +235,10 @@ static mn_status check_spans(const mn_source *s, const column *c) {
                        "comes before its last, or both are below 0 where there is none",
                        key, file, (int)end[0], (int)end[1], (long long)i, (long long)room);
       const int32_t *there = masks && !none ? (const int32_t *)masks->data[part] + i * s->seq_len : NULL;
-      if (there && (!there[end[0]] || !there[end[1]]))
+      if (there && (there[end[0]] < 1 || there[end[1]] < 1)) /* as objectives read them */
         return mn_fail(MN_ERR_CONFIG,
                        "data.%s: %s: span is from %d to %d in row %lld (counted from 0), and masks say that place %d is not there", key,
-                       file, (int)end[0], (int)end[1], (long long)i, (int)end[there[end[0]] ? 1 : 0]);
+                       file, (int)end[0], (int)end[1], (long long)i, (int)end[there[end[0]] < 1 ? 0 : 1]);
     }
   return MN_OK;
 }

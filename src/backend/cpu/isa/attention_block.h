@@ -103,9 +103,9 @@ MN_INLINE vf attn_exp2(vf x, const bool rough) { /* rough: for weights that are 
 }
 /* Of differences that f32 may not hold: 0 where they are -inf. */
 MN_INLINE vf attn_exp2_far(vf x) { return attn_exp2(vf_max(vf_set1(-1000.0f), x), false); }
-/* A fused multiply-add makes of a score s and a constant c the exact s c less what was rounded to be their largest m. That is no error (all
- * weights of a row have it) as long as it is small beside 1, which the rounding of large numbers is not. Is a largest score so large? Those of
- * queries that see nothing are not. */
+/* Weights are 2^(s c - m), m the largest s c. A fused multiply-add does not round s c, while m was rounded: all weights of a row are off by
+ * one factor, 2 to what m lost, which leaves their shares as they are. But of large m that is more than f32 has exponents. Is any of these so
+ * large? Of queries that see nothing m is HIDDEN, and does not count. */
 MN_INLINE bool attn_any_huge(vf m) {
   const vf most = vf_set1(0x1p20f);
   return vm_any(vm_and(vf_lt(vf_set1(HIDDEN / 2), m), vf_lt(most, vf_abs(m))));
