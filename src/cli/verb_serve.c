@@ -34,6 +34,18 @@ static mn_status read_limits(const mn_cli *cli, mn_server_config *c) {
   return mn_cli_precision(cli, "precision", false, &c->compute);
 }
 
+/* Names alone: a server may be asked at any port that leads to it. */
+static mn_status read_hosts(const mn_cli *cli, const mn_server_config *c, const char *names[], int most, int *n) {
+  const char *name;
+  for (*n = 0; (name = mn_cli_nth(cli, "allow-host", *n)); names[(*n)++] = name) {
+    if (*n == most) return mn_fail(MN_ERR_CONFIG, "--allow-host: at most %d names are taken; * in one stands for any signs", most);
+    if (!*name || strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.*?") != strlen(name) || strlen(name) > 255)
+      return mn_fail(MN_ERR_CONFIG, "--allow-host is a name, such as mneme.example.org, without http:// and without a port; not '%s'",
+                     name);
+  }
+  return mn_cli_only(cli, !c->keys && !c->tls_cert, "servers without keys and without TLS; others may be asked by any name", "allow-host");
+}
+
 /* The last name of its path: what a client calls it. */
 static char *name_of(const mn_cli *cli) {
   const char *given = mn_cli_get(cli, "name");
@@ -87,8 +99,10 @@ static mn_status run(mn_cli *cli) {
                         .forget = mn_cli_given(cli, "forget")};
   char *name = name_of(cli);
   if (!name) return MN_ERR_MEMORY;
-  c.name = name;
+  const char *hosts[64];
+  c.name = name, c.hosts = hosts;
   mn_status status = read_limits(cli, &c);
+  if (status == MN_OK) status = read_hosts(cli, &c, hosts, sizeof hosts / sizeof *hosts, &c.n_hosts);
   if (status == MN_OK && (!*name || mn_utf8_valid(name, strlen(name)) != strlen(name)))
     status = mn_fail(MN_ERR_CONFIG, "this model's name is no text; give it one with --name");
   if (status == MN_OK) status = serve(cli, &c, cli->args[0]);
@@ -105,6 +119,8 @@ static const mn_option options[] = {
     {"tls-key", "FILE", NULL, "its private key (PEM)", 0},
     {"api-key-file", "FILE", NULL, "who may ask: a key in each line, and behind it requests per minute if it has a limit of its own", 0},
     {"rate", "N", "0", "requests per minute of a key that says none; 0: any number", 0},
+    {"allow-host", "NAME", NULL,
+     "without keys and TLS: a name that it may be asked by, too, such as '*.example.org'; *: any; may be repeated", MN_OPTION_REPEATS},
     {"cors", "ORIGIN", NULL, "pages of this origin may ask, too; *: all", 0},
     {"streams", "N", "16", "answers that are made at once, at most", 0},
     MN_CONTEXT_OPTION,

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "serve/hosts.h"
+
 static int64_t refuse(mn_http_fault *fault, int status, const char *message) {
   *fault = (mn_http_fault){status, message};
   return -1;
@@ -56,9 +58,11 @@ static int64_t request_line(char *line, mn_http_head *h, mn_http_fault *fault) {
   for (const char *c = line; *c; c++)
     if (!of_a_token((unsigned char)*c)) return refuse(fault, 400, "the method is not a word");
   if (!strncasecmp(target, "http://", 7) || !strncasecmp(target, "https://", 8)) { /* as a proxy asks */
-    char *path = strchr(strchr(target, ':') + 3, '/');
-    target = path ? path : target + strlen(target);
+    char *from = strchr(target, ':') + 3, *path = strchr(from, '/');
     if (!path) return refuse(fault, 400, "the request has no path");
+    h->host = memmove(from - 1, from, (size_t)(path - from)); /* its end takes the room of a '/' */
+    path[-1] = 0;
+    target = path;
   }
   if (*target != '/' && strcmp(target, "*") != 0) return refuse(fault, 400, "the path does not begin with '/'");
   char *end = strpbrk(target, "?#");
@@ -139,7 +143,10 @@ static int64_t understand(mn_http_head *h, mn_http_fault *fault) {
     }
   }
   if (h->chunked && h->length >= 0) return refuse(fault, 400, "the request has both Content-Length and Transfer-Encoding");
-  if (h->minor >= 1 && !mn_http_header_of(h, "host")) return refuse(fault, 400, "the request has no Host header");
+  const char *host = mn_http_header_of(h, "host");
+  if (h->minor >= 1 && !host) return refuse(fault, 400, "the request has no Host header");
+  if (!h->host) h->host = host;
+  if (h->host && !mn_host_valid(h->host, strlen(h->host))) return refuse(fault, 400, "the request's host is not NAME or NAME:PORT");
   h->keeps = !closes && (h->minor >= 1 || stays);
   return 0;
 }

@@ -15,6 +15,7 @@ typedef struct mn_http_head {
   const char *method;
   const char *path;  /* percent-decoded, without the query: "/v1/models"; begins with '/', has no ".." and no zero byte */
   const char *query; /* as it came, after the '?'; "" */
+  const char *host;  /* whom it asks, NAME or NAME:PORT: of "http://NAME/path", else the header Host; NULL: nobody is named */
   int minor;         /* HTTP/1.minor */
   int n_headers;
   mn_http_header headers[MN_HTTP_HEADERS];

@@ -14,6 +14,7 @@
 #include "base/output.h"
 #include "run/chat_form.h"
 #include "serve/answer.h"
+#include "serve/hosts.h"
 
 /* ---- small endpoints ---- */
 static void reply_text(mn_exchange *x, int status, const char *type, mn_text *body) {
@@ -197,17 +198,42 @@ static void preflight(mn_exchange *x) {
   mn_exchange_reply(x, 204, "text/plain", "", 0);
 }
 
+/* By a name that may be another site's? Where keys are asked for such a page knows none, and with TLS a browser has seen that the name is in the
+ * certificate; where all pages may ask, so may this one. */
+static bool by_another_name(const mn_server *s, const mn_http_head *h) {
+  const mn_server_config *c = &s->config;
+  char machine[256];
+  const bool named = gethostname(machine, sizeof machine) == 0 && memchr(machine, 0, sizeof machine);
+  const char *const own[] = {c->host, named ? machine : NULL};
+  if (s->keys || mn_web_secure(s->web) || (c->cors && !strcmp(c->cors, "*"))) return false;
+  return !mn_host_may(h->host, own, 2, c->hosts, c->n_hosts);
+}
+
+static void refuse_name(mn_exchange *x) {
+  char shown[MN_PRINTABLE];
+  mn_refusal why;
+  const char *host = mn_exchange_head(x)->host;
+  mn_printable(host, shown);
+  if (mn_host_name(host) < sizeof shown) shown[mn_host_name(host)] = 0;
+  mn_refuse(
+      &why, 403, NULL, "unknown_host",
+      "this server does not know that it is called %s, and without keys a page of any site may let its name lead here; --allow-host %s "
+      "says that it is, and so does an address in place of the name",
+      shown, shown);
+  mn_serve_refuse(x, &why);
+}
+
 /* A browser sends a POST of any page that it shows, wherever that is from, and keeps only the reply from it; but where the body is called JSON
  * it asks first (OPTIONS). So pages of others can do nothing here, neither change sessions nor make the model work. Where keys are asked for
  * they know none. */
 static bool from_elsewhere(const mn_server *s, const mn_http_head *h) {
   static const char json[] = "application/json";
-  const char *origin = mn_http_header_of(h, "origin"), *type = mn_http_header_of(h, "content-type"), *host = mn_http_header_of(h, "host");
+  const char *origin = mn_http_header_of(h, "origin"), *type = mn_http_header_of(h, "content-type");
   if (!origin || s->keys || strcmp(h->method, "POST") != 0) return false;
   if (s->config.cors && (!strcmp(s->config.cors, "*") || !strcasecmp(s->config.cors, origin))) return false;
   if (type && !strncasecmp(type, json, sizeof json - 1) && strchr(" ;", type[sizeof json - 1])) return false;
   const char *place = strstr(origin, "://");
-  return !place || !host || strcasecmp(place + 3, host) != 0;
+  return !place || !h->host || strcasecmp(place + 3, h->host) != 0;
 }
 
 static void handle(void *ctx, mn_exchange *x) {
@@ -215,6 +241,10 @@ static void handle(void *ctx, mn_exchange *x) {
   const mn_http_head *h = mn_exchange_head(x);
   mn_request r = {.x = x, .rest = ""};
   char allow[METHODS];
+  if (by_another_name(s, h)) {
+    refuse_name(x);
+    return;
+  }
   if (s->config.cors && !strcmp(h->method, "OPTIONS")) {
     preflight(x);
     return;

@@ -28,8 +28,10 @@ typedef struct mn_server_config {
   int port, most_connections;
   size_t most_head, most_body;
   double request_seconds, idle_seconds, drain_seconds;
-  const char *keys; /* a file of API keys; NULL: everybody may ask */
-  double rate;      /* requests per minute of a key that says none; 0: any */
+  const char *keys;         /* a file of API keys; NULL: everybody may ask */
+  double rate;              /* requests per minute of a key that says none; 0: any */
+  const char *const *hosts; /* patterns of names that it may be asked by beside its own (hosts.h), where there are neither keys nor TLS */
+  int n_hosts;
   const char *cors; /* an origin whose pages may ask, or "*"; NULL: none */
   const char *log;  /* a file that gets a line for each reply, "-" for standard error; NULL: none */
 } mn_server_config;

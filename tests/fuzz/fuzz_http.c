@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "serve/hosts.h"
 #include "serve/http.h"
 #include "serve/keys.h"
 
@@ -48,6 +49,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     need(taken <= (int64_t)size && h.method && *h.method && h.path && (*h.path == '/' || !strcmp(h.path, "*")), "a head that is none");
     need(!strstr(h.path, "/../") && !(h.chunked && h.length >= 0), "a head that should have been refused");
     free(mn_http_query(h.query, "a"));
+    if (h.host) {
+      const char *const more[] = {"*.example", h.host};
+      need(mn_host_valid(h.host, strlen(h.host)) && mn_host_name(h.host) <= strlen(h.host), "a host that is none");
+      mn_host_may(h.host, &h.host, 1, more, 2);
+    }
     for (size_t cut = 0; cut + 1 < (size_t)taken; cut += 1 + (size_t)taken / 16) { /* less is not whole */
       mn_http_head part;
       const int64_t some = mn_http_parse_head(text, cut, &part, &fault);
