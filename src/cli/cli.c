@@ -207,9 +207,7 @@ static bool is_number(const char *text, const char *digits) {
   return *text && text[strspn(text, digits)] == 0 && strpbrk(text, "0123456789");
 }
 
-mn_status mn_cli_int(const mn_cli *cli, const char *name, int64_t min, int64_t max, int64_t *out) {
-  const char *text = mn_cli_get(cli, name);
-  if (!text) return MN_OK;
+static mn_status whole_number(const char *name, const char *text, int64_t min, int64_t max, int64_t *out) {
   char *end;
   errno = 0;
   long long value = strtoll(text, &end, 10);
@@ -219,6 +217,24 @@ mn_status mn_cli_int(const mn_cli *cli, const char *name, int64_t min, int64_t m
     return mn_fail(MN_ERR_CONFIG, "--%s: expected a whole number from %lld to %lld, got '%s'", name, (long long)min, (long long)max, text);
   }
   *out = value;
+  return MN_OK;
+}
+
+mn_status mn_cli_int(const mn_cli *cli, const char *name, int64_t min, int64_t max, int64_t *out) {
+  const char *text = mn_cli_get(cli, name);
+  return text ? whole_number(name, text, min, max, out) : MN_OK;
+}
+
+mn_status mn_cli_ints(const mn_cli *cli, const char *name, int64_t min, int64_t max, int64_t *out, int most, int *n) {
+  const char *text = mn_cli_get(cli, name);
+  char item[40];
+  for (*n = 0; text; *n += 1) {
+    const int len = (int)strcspn(text, ",");
+    if (*n == most) return mn_fail(MN_ERR_CONFIG, "--%s: more than %d numbers", name, most);
+    snprintf(item, sizeof item, "%.*s", len, text);
+    MN_TRY(whole_number(name, item, min, max, &out[*n]));
+    text = text[len] ? text + len + 1 : NULL;
+  }
   return MN_OK;
 }
 

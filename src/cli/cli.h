@@ -129,6 +129,8 @@ bool mn_cli_given(const mn_cli *cli, const char *name);             /* a flag wa
 const char *mn_cli_nth(const mn_cli *cli, const char *name, int i); /* i-th value given; the default counts as 0-th    */
 /* Checked numbers: MN_ERR_CONFIG with the option's name and the range. An absent option without default: *out stays. */
 mn_status mn_cli_int(const mn_cli *cli, const char *name, int64_t min, int64_t max, int64_t *out);
+/* Several of them, as in 256,1024,4096: *n of at most `most`. */
+mn_status mn_cli_ints(const mn_cli *cli, const char *name, int64_t min, int64_t max, int64_t *out, int most, int *n);
 mn_status mn_cli_float(const mn_cli *cli, const char *name, double min, double max, double *out);
 /* One of the words of `choices` (ends with NULL): *out is its index. */
 mn_status mn_cli_choice(const mn_cli *cli, const char *name, const char *const *choices, int *out);

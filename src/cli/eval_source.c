@@ -205,12 +205,12 @@ mn_status mn_eval_on_source(mn_eval_run *e, const mn_source_config *config) {
     return status;
   }
   const bool answers = mn_cli_given(e->cli, "answers"), soft = mn_cli_given(e->cli, "soft-targets");
-  if (status == MN_OK && (answers || soft)) {
+  if (status == MN_OK && (answers || soft || e->contexts.n)) {
     mn_teachers teachers;
     status = open_teachers(e, &teachers);
     if (status == MN_OK) status = check_data(e, source, &teachers);
     mn_teachers_close(&teachers);
-    if (status == MN_OK) status = answers ? answer(e, source) : keep_soft_targets(e, source);
+    if (status == MN_OK) status = answers ? answer(e, source) : soft ? keep_soft_targets(e, source) : mn_eval_view_contexts(e, source);
     mn_source_close(source);
     return status;
   }

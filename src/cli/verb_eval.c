@@ -147,10 +147,17 @@ static mn_status read_options(mn_eval_run *e) {
   MN_TRY(mn_cli_precision(cli, "precision", false, &e->compute));
   bool task = mn_cli_given(cli, "task") || (!mn_cli_given(cli, "data") && e->recipe && e->last->data.task);
   const bool made = !mn_cli_given(cli, "data") && e->recipe && !mn_source_is_tokens(&e->last->source); /* of examples, not of text */
-  if (!task)
-    MN_TRY(mn_cli_only(cli, false, "tasks, and this is text", "lengths vary depths new-tokens stream tokens restart-at plot seed"));
-  if (!task) MN_TRY(mn_cli_only(cli, made, "tasks and data of examples, and this is text", "examples"));
-  MN_TRY(mn_cli_only(cli, e->carry || task, "what goes on from segment to segment: --carry, or a task", "cache"));
+  const bool lengths = mn_cli_given(cli, "lengths");
+  if (!task) MN_TRY(mn_cli_only(cli, false, "tasks, and this is text", "vary depths new-tokens stream tokens restart-at"));
+  if (!task) MN_TRY(mn_cli_only(cli, made || lengths, "tasks, data of examples, and --lengths of a text", "examples"));
+  if (!task) MN_TRY(mn_cli_only(cli, lengths, "tasks, and --lengths of a text", "plot seed"));
+  MN_TRY(mn_cli_only(cli, !made, "text and tasks of text", "lengths"));
+  MN_TRY(mn_cli_only(cli, lengths && !task, "--lengths of a text", "judged"));
+  if (lengths && !task) {
+    MN_TRY(mn_cli_only(cli, false, "text in segments, and not for --lengths", "batches carry soft-targets"));
+    MN_TRY(mn_eval_contexts_options(e));
+  }
+  MN_TRY(mn_cli_only(cli, e->carry || task || lengths, "what goes on from segment to segment: --carry, --lengths, or a task", "cache"));
   MN_TRY(mn_cli_only(cli, made, "data of pairs", "answers"));
   MN_TRY(mn_cli_only(cli, mn_cli_given(cli, "answers"), "whole answers: --answers", "beams"));
   MN_TRY(mn_cli_only(cli, made, "data of a world to act in (rollouts)", "act"));
@@ -208,20 +215,26 @@ static const mn_option options[] = {
     {"data", "FILE", NULL, "a text to measure perplexity on; may be repeated (what the recipe held out unless given)", MN_OPTION_REPEATS},
     {"task", "NAME", NULL,
      "a memory task instead: mqar, niah_mini, passkey, niah_single_1 ... stream or verbatim; --set KEY=VALUE changes its settings", 0},
-    {"lengths", "LIST", NULL, "tasks of text: prompt and answer in so many tokens of the model, such as 256,1024,4096: rows of a grid", 0},
+    {"lengths", "LIST", NULL,
+     "such as 256,1024,4096. Text: what so many tokens before are worth to the same last ones. Tasks of text: prompt and answer in so "
+     "many tokens of the model: rows of a grid",
+     0},
+    {"judged", "N", NULL, "text with --lengths: the last N tokens count (half of the shortest length, at most 256)", 0},
     {"vary", "KEY=LIST", NULL, "tasks of text: the rows are values of a setting instead, such as garbage=0,100,500", 0},
     {"depths", "N", "1", "tasks of text: columns of the grid, needles at N depths from 0 to 100 %", 0},
     {"new-tokens", "N", NULL, "tasks of text: the longest answer (10, or the task's setting new_tokens)", 0},
     {"stream", NULL, NULL, "tasks of token ids: also token by token, saved and restored on the way; both forms must agree", 0},
     {"tokens", "N", NULL, "stream: its length (10000000)", 0},
     {"restart-at", "N", NULL, "stream: crash test, go on from a saved file at this token", 0},
-    {"plot", "FILE", NULL, "tasks of text: heat map; stream: recall against distance; verbatim: surprisal (.svg or .png); may be repeated",
+    {"plot", "FILE", NULL,
+     "text: loss by length; tasks of text: heat map; stream: recall against distance; verbatim: surprisal (.svg or .png); may be repeated",
      MN_OPTION_REPEATS | MN_OPTION_PICTURE},
     {"seq-len", "T", NULL, "tokens of a segment (as trained)", 0},
     {"batch", "B", NULL, "segments at once (as trained)", 0},
     {"batches", "N", "0", "text and data of examples: at most N batches; 0: all", 0},
     {"examples", "N", NULL,
-     "how many examples: of tasks and --answers 512, of tasks of text 50, 20 in each cell of a grid, --stream 128, verbatim 230, else all",
+     "how many examples: of tasks and --answers 512, of tasks of text 50, 20 in each cell of a grid, places of a text with --lengths 20, "
+     "--stream 128, verbatim 230, else all",
      0},
     {"answers", NULL, NULL, "pairs: how many answers are right as a whole, said token by token while looking at the source", 0},
     {"beams", "N", "1", "answers: beginnings that are kept; 1: greedy", 0},
@@ -240,6 +253,7 @@ static const mn_option options[] = {
 static const char *const examples[] = {
     "mneme eval --model runs/quick",
     "mneme eval --model runs/quick --data data/books/moby-dick.txt --carry",
+    "mneme eval --model runs/quick --data data/books/moby-dick.txt --lengths 128,512,2048,8192 --plot past.svg",
     "mneme eval --model runs/mqar --task mqar --set vocab_size=64 --set len=128 --set kv=16",
     "mneme eval --model runs/quick --task passkey --lengths 512,1024,4096 --depths 11 --plot passkey.svg",
     "mneme eval --model runs/mqar --task mqar --set vocab_size=64 --stream",
@@ -253,7 +267,8 @@ const mn_verb mn_verb_eval = {
     .usage = "--model MODEL [--data FILE | --task NAME] [options]",
     .about =
         "Text is read in segments, each from a fresh state, or with --carry in long streams; the figures are the loss per token, "
-        "perplexity, and bits per byte, which compare across tokenizers. Tasks of token ids report the accuracy of the likeliest "
+        "perplexity, and bits per byte, which compare across tokenizers. With --lengths the same tokens of a text, at places spread over it, are said "
+        "after ever more of what stands before them: what a longer past is worth. Tasks of token ids report the accuracy of the likeliest "
         "token; in tasks "
         "of text the model reads the prompt as a stream and goes on greedily; the task stream asks for needles up to millions of "
         "tokens back in one pass at "
