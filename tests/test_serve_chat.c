@@ -47,7 +47,7 @@ static void calls_are_found_in_every_form(void) {
     mn_tool_call calls[MN_TOOL_CALLS];
     size_t content;
     char said[1000] = "";
-    const int n = mn_tools_find(arena, tools, all[i].said, strlen(all[i].said), calls, &content);
+    const int n = mn_tools_find(arena, tools, all[i].said, strlen(all[i].said), false, calls, &content);
     for (int k = 0; k < n; k++) snprintf(said + strlen(said), sizeof said - strlen(said), "%s%s;", calls[k].name, calls[k].arguments);
     const char *before = all[i].before ? all[i].before : all[i].said;
     CHECK(!strcmp(said, all[i].calls) && content == strlen(before) && !strncmp(all[i].said, before, content), "%s: %s, %zu", all[i].said,
@@ -57,6 +57,46 @@ static void calls_are_found_in_every_form(void) {
   }
   CHECK(mn_tools_certain("hello <b", 8) == 8 && mn_tools_certain("hello <to", 9) == 5 && mn_tools_certain(" {", 2) == 0,
         "what is held back");
+  mn_arena_free(arena);
+}
+
+static void calls_that_are_cut_are_calls(void) {
+  static const struct {
+    const char *said, *before, *calls;
+  } all[] = {
+      {"{\"name\": \"add\", \"arguments\": {\"a\": 1, \"b", "", "add{\"a\": 1, \"b;"},
+      {"{\"name\": \"add\", \"arguments\": {\"a\": 1} ", "", "add{\"a\": 1};"},
+      {"{\"name\": \"add\", \"arguments\": ", "", "add;"},
+      {"{\"name\": \"add\"", "", "add;"},
+      {"{\"name\": \"a\\u0064d\", \"argu", "", "add;"},
+      {"{\"name\": \"add", NULL, ""},
+      {"{\"name\": \"fly\", \"arguments\": {\"a", NULL, ""},
+      {"{\"type\": \"function\", \"function\": {\"name\": \"add\", \"parameters\": {\"a\": [1, \"}", "", "add{\"a\": [1, \"};"},
+      {"{\"name\": \"add\", \"arguments\": \"{\\\"a\\\": \\", "", "add{\"a\": ;"},
+      {"{\"name\": \"add\", \"arguments\": \"{\\\"a\\\": 1}\"", "", "add{\"a\": 1};"},
+      {"So: <tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>\n<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": 1",
+       "So:", "now{};add{\"a\": 1;"},
+      {"<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call> and so", "", "now{};"},
+      {"[TOOL_CALLS] [{\"name\": \"now\", \"arguments\": {}}, {\"name\": \"add\", \"arguments\": {\"a", "", "now{};add{\"a;"},
+      {"<function=add>{\"a\": 6", "", "add{\"a\": 6;"},
+      {"<function=add>", "", "add;"},
+      {"<function=ad", NULL, ""},
+      {"<tool_call>{\"na", NULL, ""},
+      {"hello {\"name\": \"add\", ", NULL, ""},
+      {"{\"name\": \"add\", \"arguments\": {\"a\": 1}} ", "", "add{\"a\": 1};"},
+      {"{\"name\": \"add\", \"arguments\": {\"a\": 1e999}}", "", "add{\"a\": 1e999};"},
+  };
+  mn_arena *arena = mn_arena_new();
+  const mn_value *tools = parse(arena, TOOLS);
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_tool_call calls[MN_TOOL_CALLS];
+    size_t content;
+    char said[1000] = "";
+    const int n = mn_tools_find(arena, tools, all[i].said, strlen(all[i].said), true, calls, &content);
+    for (int k = 0; k < n; k++) snprintf(said + strlen(said), sizeof said - strlen(said), "%s%s;", calls[k].name, calls[k].arguments);
+    const char *before = all[i].before ? all[i].before : all[i].said;
+    CHECK(!strcmp(said, all[i].calls) && content == strlen(before), "%s: %s, %zu", all[i].said, said, content);
+  }
   mn_arena_free(arena);
 }
 
@@ -137,6 +177,50 @@ static void a_model_of_ours_answers(void) {
   CHECK(server_end(&server) == 0, "not well");
 }
 
+/* Whole arguments are written anew: a cut one is held against them without spaces. */
+static const char *close_together(const char *s, char *to, size_t most) {
+  size_t n = 0;
+  for (; *s && n + 1 < most; s++)
+    if (!strchr(" \t\r\n", *s)) to[n++] = *s;
+  to[n] = 0;
+  return to;
+}
+
+/* Wherever it is cut, the client is told of a call, with as much of the arguments as there is, and of the length; nothing of it is content. */
+static void forced_calls_may_be_cut(void) {
+#define FEW                                                                                                                                \
+  "\"messages\": [{\"role\": \"user\", \"content\": \"1+2\"}], \"seed\": 1, \"max_tokens\": %d, \"tools\": " TOOLS ", \"tool_choice\": "
+  static const char *const choices[] = {"{\"type\": \"function\", \"function\": {\"name\": \"add\"}}", "\"required\""};
+  mn_arena *arena = mn_arena_new();
+  for (int i = 0; i < 2; i++) {
+    bool named = false;
+    CHECK(http_post("/v1/chat/completions", "{" FEW "%s}", 120, choices[i]) == 200, "%s", http_reply);
+    const mn_value *v = parse(arena, http_body());
+    const char *name = mn_value_find(v, "choices.0.message.tool_calls.0.function.name")->as.text;
+    char whole[200], part[200];
+    close_together(mn_value_find(v, "choices.0.message.tool_calls.0.function.arguments")->as.text, whole, sizeof whole);
+    const int tokens = (int)http_number("completion_tokens");
+    for (int most = 1; most < tokens; most++) { /* a token is a byte */
+      CHECK(http_post("/v1/chat/completions", "{" FEW "%s}", most, choices[i]) == 200, "%s", http_reply);
+      const mn_value *cut = parse(arena, http_body()), *call = mn_value_find(cut, "choices.0.message.tool_calls.0.function");
+      const char *arguments = close_together(call ? mn_value_get(call, "arguments")->as.text : "", part, sizeof part);
+      CHECK(strstr(http_reply, "\"finish_reason\": \"length\"") && strstr(http_reply, call ? "\"content\": null" : "\"content\": \"\""),
+            "%d: %s", most, http_reply);
+      CHECK((call || (i && !named)) && (!call || !strcmp(mn_value_get(call, "name")->as.text, name)) && strlen(arguments) < 100, "%d: %s",
+            most, http_reply);
+      CHECK(!strncmp(arguments, whole, strlen(arguments)), "%d: %s is no beginning of %s", most, arguments, whole);
+      CHECK(most + 1 < tokens || !strcmp(arguments, whole), "all but the last brace: %s", arguments);
+      named = named || call;
+      CHECK(http_post("/v1/chat/completions", "{" FEW "%s, \"stream\": true}", most, choices[i]) == 200, "%s", http_reply);
+      CHECK(http_times("\"finish_reason\": \"length\"") == 1 &&
+                http_times("\"tool_calls\": [{\"index\": 0, \"id\": \"call_") == (call != NULL) && !strstr(http_reply, "\"content\": \"{"),
+            "%d: %s", most, http_reply);
+    }
+    CHECK(named, "%s", http_reply);
+  }
+  mn_arena_free(arena);
+}
+
 static void calls_are_made_as_asked(void) {
   CHECK(server_begin(&server, "talks --chat-template t.jinja"), "no server");
 #define ASK "\"messages\": [{\"role\": \"user\", \"content\": \"1+2\"}], \"max_tokens\": 120, \"tools\": " TOOLS
@@ -159,6 +243,7 @@ static void calls_are_made_as_asked(void) {
           http_reply);
     mn_arena_free(arena);
   }
+  forced_calls_may_be_cut();
   CHECK(http_post("/v1/chat/completions", "{" ASK ", \"tool_choice\": \"none\", \"temperature\": 0}") == 200 &&
             !strstr(http_reply, "tool_calls"),
         "%s", http_reply);
@@ -427,6 +512,7 @@ static void texts_go_on_too(void) {
 int main(void) {
   signal(SIGPIPE, SIG_IGN);
   RUN(calls_are_found_in_every_form);
+  RUN(calls_that_are_cut_are_calls);
   RUN(messages_become_what_templates_read);
   RUN(prepare);
   if (server.port) {

@@ -165,6 +165,20 @@ static void calls_are_items(void) {
           "%s", http_reply);
     mn_text_free(&deltas), mn_arena_free(arena);
   }
+  /* one that is cut is a call, too, and the response incomplete */
+  mn_arena *arena = mn_arena_new();
+  for (int most = 1; most < 30; most += 4) {
+    CHECK(http_post("/v1/responses",
+                    "{\"input\": \"1+2\", \"tools\": [" TOOL "], \"tool_choice\": \"required\", \"seed\": 1, \"max_output_tokens\": %d}",
+                    most) == 200,
+          "%s", http_reply);
+    const mn_value *v = reply_of(arena);
+    CHECK(!strcmp(text_at(v, "status"), "incomplete") && !strcmp(text_at(v, "output.0.type"), "function_call") &&
+              !strcmp(text_at(v, "output.0.status"), "incomplete") && !strcmp(text_at(v, "output.0.name"), "add") &&
+              !mn_value_find(v, "output.1"),
+          "%d: %s", most, http_reply);
+  }
+  mn_arena_free(arena);
   /* results are read back: what the template was given is what it would write of a chat */
   CHECK(
       http_post(

@@ -79,17 +79,27 @@ static const char *finish_of(const choice *c) {
   return c->ending == MN_END_NOT_YET ? NULL : c->ending != MN_END_STOP ? "length" : c->n_calls ? "tool_calls" : "stop";
 }
 
-/* What was said, looked at for calls of functions; how many bytes are text before them. */
+/* The one function that must be called; NULL: there are several. */
+static const char *only_function(const mn_ask *a) {
+  if (a->function || a->tools->count != 1) return a->function;
+  return mn_value_get(mn_value_get(a->tools->as.items[0], "function"), "name")->as.text;
+}
+
+/* What was said, looked at for calls of functions; how many bytes are text before them. An answer that was cut may end in a call that is not whole,
+ * and one that must be a call is no text, however little of it is there. */
 static size_t find_calls(mn_talk *t, choice *c) {
   mn_tool_call calls[MN_TOOL_CALLS], *kept;
   size_t content = c->text.len;
-  if (!t->ask.tools || t->ask.choice == MN_TOOLS_NONE || !c->text.len || c->ending != MN_END_STOP) return content;
-  int n = mn_tools_find(t->arena, t->ask.tools, c->text.data, c->text.len, calls, &content);
+  const bool must = t->ask.choice == MN_TOOLS_MUST;
+  if (!t->ask.tools || t->ask.choice == MN_TOOLS_NONE || (!must && !c->text.len)) return content;
+  const char *text = c->text.data ? c->text.data : "", *only = must ? only_function(&t->ask) : NULL;
+  int n = mn_tools_find(t->arena, t->ask.tools, text, c->text.len, must || c->ending != MN_END_STOP, calls, &content);
   if (n > 1 && t->ask.one_call) n = 1;
-  if (!n || !(kept = mn_arena_alloc(t->arena, (size_t)n * sizeof *kept))) return c->text.len;
+  if (!n && only) calls[n++] = (mn_tool_call){only, ""};
+  if (!n || !(kept = mn_arena_alloc(t->arena, (size_t)n * sizeof *kept))) return must ? 0 : c->text.len;
   memcpy(kept, calls, (size_t)n * sizeof *kept);
   c->calls = kept, c->n_calls = n;
-  return content;
+  return must ? 0 : content;
 }
 
 /* Them as items of a list; NULL: there are none. */

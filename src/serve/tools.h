@@ -11,13 +11,14 @@
 #include "format/value.h"
 
 typedef struct mn_tool_call {
-  const char *name, *arguments; /* the arguments as JSON */
+  const char *name, *arguments; /* the arguments as JSON; of a call that was cut the beginning of that, "" where it had not begun */
 } mn_tool_call;
 
 enum { MN_TOOL_CALLS = 64 };
-/* The calls in text[0..n); *content: how many bytes at its beginning are text before them (n: all). tools: the request's list. What is given
- * out lives in the arena. */
-int mn_tools_find(mn_arena *arena, const mn_value *tools, const char *text, size_t n, mn_tool_call *calls, size_t *content);
+/* The calls in text[0..n); *content: how many bytes at its beginning are text before them (n: all). tools: the request's list. cut: the text
+ * ends where it may not be whole; then the last call is one, too, if as much of it is there as its name. What is given out lives in the
+ * arena. */
+int mn_tools_find(mn_arena *arena, const mn_value *tools, const char *text, size_t n, bool cut, mn_tool_call *calls, size_t *content);
 /* How many bytes of what was said so far are text for certain, whatever follows: for who passes it on as it comes. */
 size_t mn_tools_certain(const char *text, size_t n);
 /* The function of that name in a request's tools; NULL: none. */

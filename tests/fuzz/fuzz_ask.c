@@ -69,8 +69,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (ask.tools) {
       mn_tool_call calls[MN_TOOL_CALLS];
       size_t content;
-      const int found = mn_tools_find(arena, ask.tools, body, n, calls, &content);
-      need(found >= 0 && found <= MN_TOOL_CALLS && content <= n && mn_tools_certain(body, n) <= n, "calls that are none");
+      for (int cut = 0; cut < 2; cut++) {
+        const int found = mn_tools_find(arena, ask.tools, body, n, cut, calls, &content);
+        need(found >= 0 && found <= MN_TOOL_CALLS && content <= n && mn_tools_certain(body, n) <= n, "calls that are none");
+        for (int i = 0; i < found; i++) need(calls[i].name && calls[i].arguments, "a call without a name or arguments");
+      }
     }
   } else need(why.status >= 400 && why.message[0], "a refusal without a word");
   if (mn_json_parse(arena, "schema", body, n, &v) == MN_OK) {
