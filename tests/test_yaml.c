@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static mn_arena *arena;
@@ -255,6 +256,29 @@ static const mn_value *set(const mn_value *root, const char *assignment) {
   return v;
 }
 
+/* No zero stands behind a text, and here nothing may be read behind it: the page that comes next is nobody's. */
+static void nothing_is_read_behind_a_text(void) {
+  static const char *const texts[] = {"0.00", "-0.0", "0",     "0e5",   "0.0e-5", "1e-400", "-",     "+.0",    "tru",
+                                      "true", "null", "\"a\"", "\"a",   "\"\\",   "[0.0",   "[0.0]", "{\"a\"", "{\"a\":0.0",
+                                      "{",    "0x",   "0x1f",  "0o",    "~",      ".inf",   ".na",   "a: 0.0", "a: |",
+                                      "- ",   "&a",   "*a",    "!!int", "'a",     "# note", "---",   "...",    "\t"};
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  char *two = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(two != MAP_FAILED && mprotect(two + page, page, PROT_NONE) == 0, "no page of nobody");
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    const size_t n = strlen(texts[i]);
+    char *at = two + page - n;
+    const mn_value *v = NULL;
+    memset(two, '0', page); /* what stands before it could be more of it */
+    memcpy(at, texts[i], n);
+    const mn_status json = mn_json_parse(arena, "c.json", at, n, &v);
+    CHECK((json == MN_OK) == (v != NULL), "%s as JSON", texts[i]);
+    const mn_status yaml = mn_yaml_parse(arena, "r.yaml", at, n, &v);
+    CHECK((yaml == MN_OK) == (v != NULL), "%s as YAML", texts[i]);
+  }
+  munmap(two, 2 * page);
+}
+
 static void set_replaces_and_leaves_the_old_tree(void) {
   const mn_value *v = yaml("model:\n  d_model: 64\n  blocks: [{window: 1}, {window: 2}]\nseed: 1\n");
   const char *before = as_json(v, 0);
@@ -379,6 +403,7 @@ int main(void) {
   RUN(paths_are_bounded);
   RUN(json_is_strict);
   RUN(json_reads_back_the_same);
+  RUN(nothing_is_read_behind_a_text);
   RUN(set_replaces_and_leaves_the_old_tree);
   RUN(set_does_not_pass_the_depth_limit);
   RUN(set_refuses_with_reasons);

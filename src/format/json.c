@@ -82,14 +82,21 @@ static mn_status convert_map(walk *w, json_t *j, int depth, mn_value *v) {
   return MN_OK;
 }
 
-/* Does a number of the text have a digit that is not 0, before its exponent? */
-static bool is_more_than_zero(const char *digits) {
-  digits += strspn(digits, "-.0");
-  return *digits >= '1' && *digits <= '9';
+/* How many of the characters that come next are of these: the text ends where it ends, with no zero behind it. */
+static size_t span(const walk *w, const char *of) {
+  const char *s = w->at;
+  while (s < w->end && *s && strchr(of, *s)) s++;
+  return (size_t)(s - w->at);
+}
+
+/* Does the number that comes next have a digit that is not 0, before its exponent? */
+static bool is_more_than_zero(const walk *w) {
+  const char *digit = w->at + span(w, "-.0");
+  return digit < w->end && *digit >= '1' && *digit <= '9';
 }
 
 static mn_status too_small(const walk *w) { /* what is too large is refused by jansson */
-  const size_t n = strspn(w->at, "+-.0123456789eE");
+  const size_t n = span(w, "+-.0123456789eE");
   return mn_fail(MN_ERR_FORMAT, "%s:%d: the number %.*s is too small for a double", w->file, w->line, (int)(n < 40 ? n : 40), w->at);
 }
 
@@ -117,7 +124,7 @@ static mn_status convert(walk *w, json_t *j, const char *path, int depth, const 
     break;
   case JSON_REAL:
     v->kind = MN_REAL, v->as.real = json_real_value(j);
-    if (v->as.real == 0 && is_more_than_zero(w->at)) return too_small(w);
+    if (v->as.real == 0 && is_more_than_zero(w)) return too_small(w);
     break;
   case JSON_TRUE:
   case JSON_FALSE:
