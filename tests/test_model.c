@@ -7,6 +7,8 @@
 #include "format/safetensors.h"
 #include "format/yaml.h"
 #include "run/program.h"
+#include "base/file.h"
+#include "model/model_dir.h"
 #include "scratch.h"
 #include "test.h"
 
@@ -372,6 +374,43 @@ static void a_directory_gives_the_model_back(void) {
   tear_down(&f);
 }
 
+/* A file that comes between the look and the end is another program's, and stays; what was written beside it is gone again, or as it was. */
+static void what_comes_meanwhile_is_not_replaced(void) {
+  static const char *const files[] = {"config.json", "tokenizer.json", "model.safetensors"};
+  fixture f;
+  mn_tokenizer *tok = NULL;
+  mn_model_dir there;
+  char path[64], before[33], after[33];
+  if (!set_up(&f, mixed, MN_F32)) return;
+  CHECK_OK(mn_tokenizer_bytes(NULL, 0, &tok));
+  CHECK_OK(mn_model_dir_look("model-new", &there));
+  CHECK_OK(mn_model_dir_save("model-new", f.model, f.params, tok, &there));
+  CHECK_OK(mn_model_dir_save("model-new", f.model, f.params, tok, &there)); /* over its own, as often as one likes */
+  for (int i = 0; i < 6; i++) {
+    const char *dir = i < 3 ? "model-met" : "model-new"; /* where nothing was, and where there was one */
+    snprintf(path, sizeof path, "%s/%s", dir, files[i % 3]);
+    CHECK_OK(mn_make_dirs(dir));
+    CHECK_OK(mn_model_dir_look(dir, &there));
+    CHECK_OK(mn_file_write(path, "mine\n", 5));
+    CHECK_OK(mn_file_hash(path, before));
+    CHECK(mn_model_dir_save(dir, f.model, f.params, tok, &there) == MN_ERR_IO && strstr(mn_message(), path) &&
+              strstr(mn_message(), "another program has written it"),
+          "%s: %s", path, mn_message());
+    CHECK_OK(mn_file_hash(path, after));
+    CHECK(!strcmp(before, after), "%s was replaced", path);
+    char **names = NULL;
+    size_t n = 0;
+    CHECK_OK(mn_dir_list(dir, &names, &n));
+    CHECK(n == (i < 3 ? 1 : 3), "%s holds %zu files after %s", dir, n, path);
+    mn_dir_list_free(names, n);
+    CHECK_OK(mn_file_remove(path));
+    if (i >= 3) CHECK_OK(mn_model_dir_look(dir, &there));
+    if (i >= 3) CHECK_OK(mn_model_dir_save(dir, f.model, f.params, tok, &there));
+  }
+  mn_tokenizer_free(tok);
+  tear_down(&f);
+}
+
 /* model.safetensors with one tensor dropped, one added, or one of another shape */
 static void wrong_files_are_refused(void) {
   fixture f;
@@ -568,6 +607,7 @@ int main(void) {
   RUN(a_model_in_a_loop_is_the_model);
   RUN(a_looped_model_streams);
   RUN(a_directory_gives_the_model_back);
+  RUN(what_comes_meanwhile_is_not_replaced);
   RUN(wrong_files_are_refused);
   RUN(parameters_that_are_not_finite_are_named);
   RUN(weights_that_are_not_finite_are_refused);

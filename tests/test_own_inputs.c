@@ -19,7 +19,8 @@ static void a_model(void) {
   CHECK_OK(mn_file_write("own.yaml", recipe, sizeof recipe - 1));
   CHECK(
       sh("mkdir home; for i in $(seq 200); do echo the whale and the sea $i; done >text.txt; ln -s text.txt link.txt; ln text.txt hard.txt; "
-         "head -c 40 text.txt >short.txt; ln -s . here; mkdir other alone data own all all/own; "
+         "head -c 40 text.txt >short.txt; ln -s . here; mkdir -p other alone data own all/own site sites/own logs matches; "
+         "for i in site/config sites/own/recipe matches/match; do echo '{}' >$i.json; done; cp text.txt logs/metrics.jsonl; "
          "cp text.txt data/metrics.jsonl; cp text.txt own/recipe.json; ln -s own/recipe.json data.link; cp own.yaml all/own/recipe.json; "
          "cp own.yaml all/table.json; echo 'tracks: [{name: a, tokens: 64, recipe: {data: {files: [text.txt]}}}]' >tracks.yaml; cp tracks.yaml all/table.md; "
          "ln -s short.txt link2.txt; cp own.yaml alone/recipe.json; "
@@ -69,6 +70,11 @@ static void no_output_is_an_input(void) {
       {"adapt merge model --out foreign", "holds a model already"},
       {"train own.yaml --out foreign", "holds a model already"},
       {"train own.yaml --out model", "already holds a run"},
+      {"train own.yaml --out site", "site/config.json is there, and no training wrote it"},
+      {"compare own.yaml --out sites", "sites/own/recipe.json is there, and no training wrote it"},
+      {"train own.yaml --out logs", "logs/metrics.jsonl is there without the config.json of a training"},
+      {"adapt merge model --out site", "site/config.json is there, and no training wrote it"},
+      {"adapt linearize model --out matches", "matches/match.json is there, and no training wrote it"},
       {"train alone/recipe.json --out alone", "choose another --out"},
       {"train own.yaml --out fresh --db fresh/metrics.jsonl", "--db: fresh/metrics.jsonl"},
       {"train own.yaml --out fresh --db other/../fresh/config.json", "writes its own in its place"},
@@ -142,6 +148,7 @@ static void a_training_saves_over_its_own_alone(void) {
   CHECK(mn_training_save(t, "") == MN_ERR_ARG, "no name");
   CHECK(mn_training_save(t, "foreign") == MN_ERR_CONFIG && strstr(mn_message(), "did not save"), "%s", mn_message());
   CHECK(mn_training_save(t, "model") == MN_ERR_CONFIG, "%s", mn_message());
+  CHECK(mn_training_save(t, "site") == MN_ERR_CONFIG && strstr(mn_message(), "site/config.json is there"), "%s", mn_message());
   CHECK_OK(mn_training_save(t, "saved"));
   CHECK_OK(mn_training_step(t, NULL));
   CHECK_OK(mn_training_save(t, "saved"));

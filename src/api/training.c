@@ -2,6 +2,7 @@
 #include "api/door.h"
 #include "api/settings.h"
 #include "base/file.h"
+#include "model/model_dir.h"
 #include "train/out_dir.h"
 #include "train/trainer.h"
 
@@ -60,33 +61,31 @@ static mn_status own_place(const mn_training *t, const char *dir) {
   char *weights = mn_path_join(dir, "model.safetensors"), *checkpoints = mn_path_join(dir, "checkpoints");
   mn_origin there;
   mn_st *st = NULL;
-  bool own = weights && checkpoints && !mn_file_exists(checkpoints);
-  if (own && mn_file_exists(weights)) {
+  mn_status status = weights && checkpoints ? MN_OK : MN_ERR_MEMORY;
+  const bool run = status == MN_OK && mn_file_exists(checkpoints), saved = status == MN_OK && mn_file_exists(weights);
+  bool own = !run;
+  if (status == MN_OK && !run && saved) {
     own = mn_st_open(weights, &st) == MN_OK;
     if (own) mn_origin_read(st, &there);
     own = own && !strcmp(there.recipe, mn_trainer_params(t->trainer)->origin.recipe);
     mn_st_close(st);
-  } else if (own) {
-    own = mn_out_dir_fresh(dir) == MN_OK;
+  } else if (status == MN_OK && !run) {
+    status = mn_out_dir_fresh(dir);
   }
   free(weights);
   free(checkpoints);
-  return own ? MN_OK : mn_fail(MN_ERR_CONFIG, "%s holds a model that this training did not save; give another directory", dir);
+  if (status != MN_OK || own) return status;
+  return mn_fail(MN_ERR_CONFIG, "%s holds a model that this training did not save; give another directory", dir);
 }
 
 mn_status mn_training_save(const mn_training *t, const char *dir) {
   MN_DOOR;
   if (!dir || !*dir) return mn_fail(MN_ERR_ARG, "mn_training_save: dir is %s", dir ? "empty" : "NULL");
-  MN_TRY(own_place(t, dir));
+  mn_model_dir there;
+  MN_TRY(mn_model_dir_look(dir, &there));
   MN_TRY(mn_out_dir_spares_data(dir, t->recipe));
-  MN_TRY(mn_model_save_dir(mn_trainer_model(t->trainer), mn_trainer_params(t->trainer), dir));
-  const mn_tokenizer *tok = mn_trainer_tokenizer(t->trainer);
-  if (!tok) return MN_OK;
-  char *path = mn_path_join(dir, "tokenizer.json");
-  if (!path) return MN_ERR_MEMORY;
-  mn_status status = mn_tokenizer_save(tok, path);
-  free(path);
-  return status;
+  MN_TRY(own_place(t, dir));
+  return mn_model_dir_save(dir, mn_trainer_model(t->trainer), mn_trainer_params(t->trainer), mn_trainer_tokenizer(t->trainer), &there);
 }
 
 /* ---- the whole training ---- */

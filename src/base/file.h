@@ -50,7 +50,9 @@ void mn_file_writer_expect(mn_file_writer *w, mn_file_stamp *stamp);
 mn_status mn_file_writer_commit(mn_file_writer *w);                    /* frees w in either case */
 void mn_file_writer_abort(mn_file_writer *w);                          /* frees w (may be NULL); nothing is left on the disk */
 mn_status mn_file_write(const char *path, const void *data, size_t n); /* open, append, commit */
-bool mn_file_is_temp(const char *name); /* is `name`, without directory, what such a temporary file is called? */
+mn_status mn_file_write_over(const char *path, const void *data, size_t n,
+                             mn_file_stamp *stamp); /* the same, in the place of no other file */
+bool mn_file_is_temp(const char *name);             /* is `name`, without directory, what such a temporary file is called? */
 /* A second file with the same bytes; the file system may share the blocks, but neither file changes with the other. */
 mn_status mn_file_copy(const char *from, const char *to);
 

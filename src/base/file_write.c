@@ -239,10 +239,8 @@ static int put_in_place(const mn_file_writer *w) {
 }
 
 static mn_status another_is_there(mn_file_writer *w) {
-  w->status = mn_fail(MN_ERR_IO,
-                      "%s is not the file that was read: another program has written it since; it stays as it is, and nothing was saved in "
-                      "its place",
-                      w->path);
+  w->status = mn_fail(MN_ERR_IO, "%s %s another program has written it since; it stays as it is, and nothing was saved in its place",
+                      w->path, w->expected->exists ? "is not the file that was there before:" : "was not there before:");
   return w->status;
 }
 
@@ -275,9 +273,12 @@ void mn_file_writer_abort(mn_file_writer *w) {
   if (w) writer_free(w);
 }
 
-mn_status mn_file_write(const char *path, const void *data, size_t n) {
+mn_status mn_file_write(const char *path, const void *data, size_t n) { return mn_file_write_over(path, data, n, NULL); }
+
+mn_status mn_file_write_over(const char *path, const void *data, size_t n, mn_file_stamp *stamp) {
   mn_file_writer *w;
   MN_TRY(mn_file_writer_open(path, &w));
+  mn_file_writer_expect(w, stamp);
   mn_file_writer_append(w, data, n); /* commit repeats its fault */
   return mn_file_writer_commit(w);
 }

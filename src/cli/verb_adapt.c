@@ -10,6 +10,7 @@
 #include "cli/train_view.h"
 #include "format/json.h"
 #include "checkpoint/bundle.h"
+#include "model/model_dir.h"
 #include "run/merge.h"
 #include "train/linearize.h"
 #include "train/out_dir.h"
@@ -132,6 +133,15 @@ static mn_status finish(mn_cli *cli) {
   return status;
 }
 
+/* A linearization that was killed before its second recipe left the first. */
+static mn_status free_for_recipes(const char *dir) {
+  MN_TRY(mn_out_dir_fresh(dir));
+  char *first = mn_path_join(dir, "match.json");
+  mn_status status = first ? mn_out_dir_own_json(first) : MN_ERR_MEMORY;
+  free(first);
+  return status;
+}
+
 static mn_status linearize_in(mn_cli *cli, bool resume) {
   char *recipe = mn_path_join(cli->out_dir, "tune.json");
   const bool there = recipe && mn_file_exists(recipe);
@@ -141,7 +151,7 @@ static mn_status linearize_in(mn_cli *cli, bool resume) {
                    cli->out_dir);
   if (!there && resume)
     return mn_fail(MN_ERR_CONFIG, "%s: there is no linearization to resume; name its teacher to begin one", cli->out_dir);
-  if (!resume) MN_TRY(mn_out_dir_fresh(cli->out_dir));
+  if (!resume) MN_TRY(free_for_recipes(cli->out_dir));
   if (!resume) MN_TRY(begin(cli));
   if (mn_cli_given(cli, "recipes-only") && cli->json)
     return mn_cli_json(cli, json_pack("{s:o,s:[s,s]}", "out_dir", mn_cli_text(cli->out_dir), "recipes", "match.json", "tune.json"));
@@ -175,24 +185,23 @@ static mn_status merge_in(mn_cli *cli) {
   mn_bundle b = {0};
   mn_model *model = NULL;
   mn_params *params = NULL;
-  char *tokenizer = mn_path_join(cli->out_dir, "tokenizer.json");
+  mn_model_dir there; /* what comes there while the model is read is not replaced */
   int merged = 0;
-  mn_status status = tokenizer ? mn_out_dir_fresh(cli->out_dir) : MN_ERR_MEMORY;
+  mn_status status = mn_model_dir_look(cli->out_dir, &there);
+  if (status == MN_OK) status = mn_out_dir_fresh(cli->out_dir);
   if (status == MN_OK) status = mn_bundle_open(cli->args[1], NULL, cli->threads, &b);
   if (status == MN_OK) status = mn_context(mn_merge_linear(b.model, b.params, &model, &params, &merged), "%s", cli->args[1]);
   if (status == MN_OK) {
     params->origin = b.params->origin;
     params->origin.recipe[0] = 0; /* which made another model of this */
-    status = mn_model_save_dir(model, params, cli->out_dir);
+    status = mn_model_dir_save(cli->out_dir, model, params, b.tokenizer, &there);
   }
-  if (status == MN_OK && b.tokenizer) status = mn_tokenizer_save(b.tokenizer, tokenizer);
   if (status == MN_OK && cli->json)
     status = mn_cli_json(cli, json_pack("{s:o,s:i}", "out_dir", mn_cli_text(cli->out_dir), "merged", merged));
   else if (status == MN_OK) mn_print("%d matrices merged\nmodel: %s/model.safetensors\n", merged, cli->out_dir);
   mn_params_free(params);
   mn_model_free(model);
   mn_bundle_close(&b);
-  free(tokenizer);
   return status;
 }
 

@@ -191,10 +191,12 @@ mn_status mn_json_try(const char *path, const mn_value *v) {
   return status;
 }
 
-mn_status mn_json_write(const char *path, const mn_value *v) {
+mn_status mn_json_write(const char *path, const mn_value *v) { return mn_json_write_over(path, v, NULL); }
+
+mn_status mn_json_write_over(const char *path, const mn_value *v, mn_file_stamp *stamp) {
   mn_text text = {0};
   mn_status status = written(path, v, &text);
-  if (status == MN_OK) status = mn_file_write(path, text.data, text.len);
+  if (status == MN_OK) status = mn_file_write_over(path, text.data, text.len, stamp);
   mn_text_free(&text);
   return status;
 }

@@ -3,6 +3,7 @@
 #ifndef MN_JSON_H
 #define MN_JSON_H
 
+#include "base/file.h"
 #include "format/value.h"
 
 /* `file` names the text in messages. The tree lives in `arena`. */
@@ -12,6 +13,8 @@ mn_status mn_json_read(mn_arena *arena, const char *path, const mn_value **out);
 mn_status mn_json_read_sealed(mn_arena *arena, const char *path, const mn_value **out, bool *sealed);
 /* Whole or not at all, indented, a map with its checksum. MN_ERR_CONFIG: it would be longer than what is read. */
 mn_status mn_json_write(const char *path, const mn_value *v);
+/* The same, in the place of no other file than that of the stamp (mn_file_writer_expect). */
+mn_status mn_json_write_over(const char *path, const mn_value *v, mn_file_stamp *stamp);
 /* Could it be written there? Of the file's length; nothing is written. */
 mn_status mn_json_try(const char *path, const mn_value *v);
 

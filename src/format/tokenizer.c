@@ -370,9 +370,11 @@ void mn_tokenizer_hash(const mn_tokenizer *tok, char hex[33]) {
   mn_content_hash(json, n, hex);
 }
 
-mn_status mn_tokenizer_save(const mn_tokenizer *tok, const char *path) {
+mn_status mn_tokenizer_save(const mn_tokenizer *tok, const char *path) { return mn_tokenizer_save_over(tok, path, NULL); }
+
+mn_status mn_tokenizer_save_over(const mn_tokenizer *tok, const char *path, mn_file_stamp *stamp) {
   MN_TRY(source_of(tok));
-  return mn_file_write(path, tok->source, tok->source_len);
+  return mn_file_write_over(path, tok->source, tok->source_len, stamp);
 }
 
 void mn_tokenizer_free(mn_tokenizer *tok) {

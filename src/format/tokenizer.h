@@ -9,6 +9,7 @@
 
 #include "base/watch.h"
 #include "base/base.h"
+#include "base/file.h"
 #include "base/text.h"
 
 typedef struct mn_tokenizer mn_tokenizer;
@@ -22,7 +23,8 @@ mn_status mn_tokenizer_parse(const char *name, const char *json, size_t n, mn_to
 void mn_tokenizer_free(mn_tokenizer *tok);
 /* Writes tokenizer.json, whole or not at all; what was loaded is written back as it was. */
 mn_status mn_tokenizer_save(const mn_tokenizer *tok, const char *path);
-const char *mn_tokenizer_json(const mn_tokenizer *tok, size_t *n); /* the same text; lives as long as tok */
+mn_status mn_tokenizer_save_over(const mn_tokenizer *tok, const char *path, mn_file_stamp *stamp); /* in the place of no other file */
+const char *mn_tokenizer_json(const mn_tokenizer *tok, size_t *n);                                 /* the same text; lives as long as tok */
 
 /* ---- asking ---- */
 /* Warns of a `truncation`: the program that the file comes from cuts texts there, and here they are whole. For who reads texts whole; an

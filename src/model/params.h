@@ -110,12 +110,14 @@ mn_status mn_params_check_finite(const mn_params *p);
 /* DIR/model.safetensors and DIR/config.json. Reading checks names, shapes, types and that every value is finite; both ways
  * through safetensors.h. An unknown or a missing tensor is refused before any is read. */
 mn_status mn_params_save(const mn_params *p, const char *path);
+/* As a file of `origin`, in the place of no other file than that of the stamp (mn_file_writer_expect; NULL: of any). */
+mn_status mn_params_save_as(const mn_params *p, const mn_origin *origin, const char *path, mn_file_stamp *stamp);
 mn_status mn_params_load(mn_params *p, const char *path);
 /* The same for an empty set that is read and not written: a tensor that lies in the file in its type and aligned to its elements
  * is mapped, where the backend is on the host; the others are copied. The bytes are read once, to hold them against checksums and
  * to find what is not finite, and no memory is taken for them. */
 mn_status mn_params_map(mn_params *p, const char *path);
-mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir); /* model.safetensors + config.json */
+mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir); /* as it stands now; model_dir.h has more */
 /* The two must belong together where the weights say what they belong to; a tokenizer is the caller's to check (origin.h). */
 mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params);
 /* The same with weights that are mapped where they can be (mn_params_map): for what reads them. */

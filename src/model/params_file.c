@@ -5,6 +5,7 @@
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "format/seal.h"
+#include "model/model_dir.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -26,7 +27,7 @@ static mn_status source(void *ctx, size_t offset, size_t n, void *dst) {
   return mn_params_check_files(x->p);
 }
 
-static mn_status save(const mn_params *p, const mn_origin *origin, const char *path) {
+mn_status mn_params_save_as(const mn_params *p, const mn_origin *origin, const char *path, mn_file_stamp *stamp) {
   mn_st_writer *w = mn_st_writer_new();
   piece *pieces = mn_alloc((size_t)(p->n_all + 1) * sizeof *pieces);
   mn_status status = w && pieces ? mn_st_writer_meta(w, "format", "mneme") : MN_ERR_MEMORY;
@@ -37,13 +38,13 @@ static mn_status save(const mn_params *p, const mn_origin *origin, const char *p
     pieces[i] = (piece){p, i};
     if (status == MN_OK) status = mn_st_writer_add_source(w, p->info[i].name, p->type[i], &p->info[i].shape, source, &pieces[i]);
   }
-  if (status == MN_OK) status = mn_st_writer_save(w, path);
+  if (status == MN_OK) status = mn_st_writer_save_over(w, path, stamp);
   mn_st_writer_free(w);
   free(pieces);
   return status;
 }
 
-mn_status mn_params_save(const mn_params *p, const char *path) { return save(p, &p->origin, path); }
+mn_status mn_params_save(const mn_params *p, const char *path) { return mn_params_save_as(p, &p->origin, path, NULL); }
 
 /* Every tensor of a file goes from its pages to its place, checked on the way, in as many threads as there are. */
 typedef struct reading {
@@ -219,19 +220,10 @@ mn_status mn_model_read_config(mn_arena *arena, const char *path, const mn_value
 }
 
 mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir) {
+  mn_model_dir there;
   if (!*dir) return mn_fail(MN_ERR_ARG, "the name of the model's directory is empty");
-  mn_arena *arena = mn_arena_new();
-  const mn_value *root = arena ? mn_model_to_config(arena, m) : NULL;
-  char *config = mn_path_join(dir, "config.json"), *weights = mn_path_join(dir, "model.safetensors");
-  mn_status status = root && config && weights ? mn_make_dirs(dir) : MN_ERR_MEMORY;
-  mn_origin origin = p->origin;
-  if (status == MN_OK) status = mn_value_hash(root, origin.config);
-  if (status == MN_OK) status = save(p, &origin, weights);
-  if (status == MN_OK) status = mn_json_write(config, root);
-  free(config);
-  free(weights);
-  mn_arena_free(arena);
-  return status;
+  MN_TRY(mn_model_dir_look(dir, &there));
+  return mn_model_dir_save(dir, m, p, NULL, &there);
 }
 
 mn_status mn_params_keep_digests(mn_params *p) {

@@ -13,6 +13,7 @@
 #include "base/dir.h"
 #include "base/file.h"
 #include "base/output.h"
+#include "format/json.h"
 
 static const char lock_name[] = ".lock";
 
@@ -95,6 +96,42 @@ static mn_status try_files(mn_out_dir *d) {
   return status;
 }
 
+/* Is something lost with this name? A link is replaced itself: what it points at stays, as does a file that has another name. */
+static bool holds_something(const char *path) {
+  struct stat st;
+  return lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1;
+}
+
+mn_status mn_out_dir_own_json(const char *file) {
+  const mn_value *root;
+  bool sealed = false;
+  if (!holds_something(file)) return MN_OK;
+  mn_arena *arena = mn_arena_new();
+  if (!arena) return MN_ERR_MEMORY;
+  mn_status status = mn_json_read_sealed(arena, file, &root, &sealed);
+  mn_arena_free(arena);
+  if (status == MN_ERR_MEMORY || (status == MN_OK && sealed)) return status;
+  return mn_fail(MN_ERR_CONFIG, "%s is there, and no training wrote it; choose another --out, or move it away", file);
+}
+
+/* What a training that was killed before its first checkpoint left may be replaced; files of another program are not. */
+static mn_status spares_others(const char *path) {
+  static const char *const ours[] = {"config.json", "recipe.json"}, *const beside[] = {"tokenizer.json", "metrics.jsonl"};
+  mn_status status = MN_OK;
+  bool described = false;
+  for (int i = 0; i < 4 && status == MN_OK; i++) {
+    char *file = mn_path_join(path, i < 2 ? ours[i] : beside[i - 2]);
+    if (!file) return MN_ERR_MEMORY;
+    const bool there = holds_something(file);
+    if (i < 2) status = mn_out_dir_own_json(file);
+    else if (there && !described)
+      status = mn_fail(MN_ERR_CONFIG, "%s is there without the config.json of a training; choose another --out, or move it away", file);
+    described = described || (!i && there);
+    free(file);
+  }
+  return status;
+}
+
 mn_status mn_out_dir_fresh(const char *path) {
   static const char *const weights[] = {"model.safetensors", "model.safetensors.index.json"};
   for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
@@ -104,7 +141,7 @@ mn_status mn_out_dir_fresh(const char *path) {
     free(file);
     if (there) return mn_fail(MN_ERR_CONFIG, "%s holds a model already (%s); choose another --out", path, weights[i]);
   }
-  return MN_OK;
+  return spares_others(path);
 }
 
 mn_status mn_out_dir_room(const mn_out_dir *d, uint64_t bytes) {

@@ -11,8 +11,11 @@ typedef struct mn_out_dir mn_out_dir;
 /* Makes the directory where it is missing, keeps other processes out of it, removes what killed ones left, and tries every
  * file that a training writes there. `path` may be a link to a directory: that is the user's choice. */
 mn_status mn_out_dir_open(const char *path, mn_out_dir **out);
-/* MN_ERR_CONFIG when a trained model stands at `path`, whoever made it: something new belongs elsewhere. */
+/* MN_ERR_CONFIG when a trained model stands at `path`, whoever made it, or a file that another program wrote and a training would replace:
+ * something new belongs elsewhere. */
 mn_status mn_out_dir_fresh(const char *path);
+/* MN_ERR_CONFIG when there is a file that we did not write: of JSON, ours have checksums. */
+mn_status mn_out_dir_own_json(const char *file);
 /* MN_ERR_CONFIG when what a training writes into the directory would take the place of `read`. */
 mn_status mn_out_dir_spares(const char *path, const char *read);
 /* The same for every file that a recipe names: data, tokenizers and models are read. */
