@@ -14,6 +14,31 @@ static inline int ms_open(mc_mixer *m, const char *keys, int64_t d_model, int64_
   return mc_open(m, json, d_model, B, type, backend);
 }
 
+/* Gradients of x where all tokens are zero, as silence is, are those of tokens that almost are: how far apart, beside the largest of
+ * them and of those of ordinary tokens. For mixers without corners. */
+static inline double ms_slope_at_zero(mc_mixer *m) {
+  enum { T = 13 };
+  static const double sizes[] = {1, 1e-12, 0};
+  const int64_t n = m->B * T * m->d_model;
+  double *dy = mc_normal(n, 1, 4), *y = calloc((size_t)n, sizeof *y), e = INFINITY, scale = 0;
+  mc_bag at[3] = {0};
+  bool ok = true;
+  for (int i = 0; i < 3; i++) {
+    double *x = mc_normal(n, sizes[i], 3);
+    ok = mc_forward(m, T, x, y, dy, &at[i], NULL) && ok;
+    free(x);
+  }
+  if (ok) {
+    const double *ordinary = mc_get(&at[0], "x")->x, *near = mc_get(&at[1], "x")->x, *zero = mc_get(&at[2], "x")->x;
+    e = 0;
+    for (int64_t i = 0; i < n; i++) scale = fmax(scale, fmax(fabs(ordinary[i]), fabs(zero[i])));
+    for (int64_t i = 0; i < n; i++) e = isfinite(zero[i]) ? fmax(e, fabs(zero[i] - near[i]) / scale) : INFINITY;
+  }
+  for (int i = 0; i < 3; i++) mc_bag_free(&at[i]);
+  free(dy), free(y);
+  return e;
+}
+
 /* Gradients of x and of every parameter against central differences in f64. step 0: 1e-3. */
 static inline void ms_gradients(int n, const char *const *forms, double step, double bound) {
   for (int i = 0; test_of_reference() && i < n; i++) {
@@ -22,6 +47,8 @@ static inline void ms_gradients(int n, const char *const *forms, double step, do
     m.step = step;
     double e = ok ? mc_gradient_error(&m, 13, NULL, 5, 11) : INFINITY;
     CHECK(e < bound, "%s: %g", forms[i], e);
+    e = ok ? ms_slope_at_zero(&m) : INFINITY;
+    CHECK(e < 1e-4, "%s: gradients at zero and beside it differ by %g", forms[i], e);
     mc_close(&m);
   }
 }

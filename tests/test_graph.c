@@ -12,6 +12,7 @@
 #include "graph/fused_recurrence.h"
 #include "graph/fused_rope.h"
 #include "graph/fused_softmax.h"
+#include "graph/orthogonal.h"
 
 #define SHAPE(...)                                                                                                                         \
   {                                                                                                                                        \
@@ -519,6 +520,27 @@ static void gradients_of_ones_own(void) {
   mn_graph_free(g);
 }
 
+/* What bends has one slope where it does: relu that of zero, as elsewhere; of two that are equal the first is the larger and the smaller;
+ * a matrix of zeros is made orthogonal with a slope that is a number. */
+static void slopes_at_corners(void) {
+  enum { N = 4 };
+  mn_graph *g = mn_graph_new();
+  mn_tensor *x = mn_input(g, "x", MN_F64, MN_SHAPE(2, 2)), *zero = mn_scalar(g, MN_F64, 0), *dx[1];
+  mn_tensor *y[N] = {mn_relu(g, x), mn_maximum(g, x, zero), mn_minimum(g, zero, x), mn_orthogonal(g, x, 5)}, *slope[N];
+  static const double of[N - 1] = {0, 1, 0};
+  for (int i = 0; i < N; i++) {
+    CHECK_OK(mn_grad(g, 1, &y[i], NULL, 1, &x, dx));
+    slope[i] = dx[0];
+  }
+  double zeros[4] = {0, -0.0, 0, 0}, *value[1] = {zeros}, *z[N] = {0};
+  CHECK(gc_run(g, mn_backend_ref(), 0, MN_RECOMPUTE_NORMS, 1, &x, value, N, slope, z), "%s", mn_message());
+  for (int i = 0; i < N && z[i]; i++)
+    for (int k = 0; k < 4; k++)
+      CHECK(i < N - 1 ? z[i][k] == of[i] : isfinite(z[i][k]) && z[i][k] > 0, "%d at %d: slope %g", i, k, z[i][k]);
+  for (int i = 0; i < N; i++) free(z[i]);
+  mn_graph_free(g);
+}
+
 static void faults_are_sticky_and_say_what_is_wrong(void) {
   mn_graph *g = mn_graph_new();
   mn_tensor *a = mn_input(g, "a", MN_F32, MN_SHAPE(2, 3)), *b = mn_input(g, "b", MN_F32, MN_SHAPE(4, 5));
@@ -593,6 +615,7 @@ int main(void) {
   RUN(residual_sums_are_made_again_when_they_are_read);
   RUN(what_is_dear_and_near_is_kept);
   RUN(gradients_of_ones_own);
+  RUN(slopes_at_corners);
   RUN(faults_are_sticky_and_say_what_is_wrong);
   RUN(assignments_happen_after_all_reads);
   RUN(bound_memory_is_aligned_to_its_elements);

@@ -305,7 +305,7 @@ mn_tensor *mn_cast(mn_graph *g, mn_tensor *x, mn_dtype t) {
 mn_tensor *mn_add_scalar(mn_graph *g, mn_tensor *x, double v) { return x ? mn_add(g, x, c(g, x, v)) : NULL; }
 mn_tensor *mn_mul_scalar(mn_graph *g, mn_tensor *x, double v) { return x ? mn_mul(g, x, c(g, x, v)) : NULL; }
 mn_tensor *mn_square(mn_graph *g, mn_tensor *x) { return mn_mul(g, x, x); }
-mn_tensor *mn_relu(mn_graph *g, mn_tensor *x) { return x ? mn_maximum(g, x, c(g, x, 0)) : NULL; }
+mn_tensor *mn_relu(mn_graph *g, mn_tensor *x) { return x ? mn_maximum(g, c(g, x, 0), x) : NULL; } /* slope 0 at 0, as usual */
 
 mn_tensor *mn_gelu(mn_graph *g, mn_tensor *x) { return mn_mul(g, x, mn_normal_cdf(g, x)); }
 mn_tensor *mn_gelu_slope(mn_graph *g, mn_tensor *x) { return mn_add(g, mn_normal_cdf(g, x), mn_mul(g, x, mn_normal_pdf(g, x))); }

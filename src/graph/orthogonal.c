@@ -67,7 +67,8 @@ mn_tensor *mn_orthogonal(mn_graph *g, mn_tensor *x, int steps) {
   const bool tall = mn_dim(x, -2) > mn_dim(x, -1);
   if (tall) x = transposed(g, x);
   mn_tensor *size = last == 1 ? mn_sumsq(g, x) : mn_sum(g, mn_square(g, x), MN_AXIS(last) | MN_AXIS(last - 1));
-  x = mn_div(g, x, mn_add_scalar(g, mn_sqrt(g, size), 1e-7));
+  size = mn_sqrt(g, mn_add_scalar(g, size, 1e-30)); /* a root's slope at 0 is infinite: zeros had a gradient that is NaN */
+  x = mn_div(g, x, mn_add_scalar(g, size, 1e-7));
   if (!x) return NULL;
   x = mn_node1(g, &op_newton, 1, &x, x->dtype, x->shape, &(newton_attr){steps});
   return tall ? transposed(g, x) : x;

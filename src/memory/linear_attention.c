@@ -23,9 +23,9 @@ static mn_status check(const mn_value *map, const char *where, int64_t d_model, 
   return mn_check_heads(map, where, d_model, c->heads, &c->head_dim);
 }
 
-static mn_tensor *features(mn_graph *g, mn_tensor *x) { /* elu(x) + 1 = exp(min(x, 0)) + max(x, 0) */
-  mn_tensor *zero = mn_scalar(g, mn_type(x), 0);
-  return mn_add(g, mn_exp(g, mn_minimum(g, x, zero)), mn_maximum(g, x, zero));
+static mn_tensor *features(mn_graph *g, mn_tensor *x) { /* elu(x) + 1 = exp(min(x, 0)) + max(0, x) */
+  /* At 0 the slope of the first is 1 and that of relu 0. */
+  return mn_add(g, mn_exp(g, mn_minimum(g, x, mn_scalar(g, mn_type(x), 0))), mn_relu(g, x));
 }
 
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
