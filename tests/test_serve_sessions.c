@@ -60,14 +60,31 @@ static void and_never_at_once(void) {
   CHECK(say(&two, "{\"prompt\": \"ho\", \"max_tokens\": 5, \"session_id\": \"abc\"}") == 409 && strstr(http_body(), "session_busy") &&
             strstr(http_body(), "open in another process"),
         "%s", http_reply);
-  CHECK(http_post("/sessions/abc/fork", "{\"to\": \"copy\"}") == 409, "%s", http_reply);
-  CHECK(http_ask("DELETE", "/sessions/abc", "", "") == 409, "%s", http_reply);
+  CHECK(http_post("/sessions/abc/fork", "{\"to\": \"copy\"}") == 409 && strstr(http_body(), "session_busy"), "%s", http_reply);
+  CHECK(http_ask("DELETE", "/sessions/abc", "", "") == 409 && strstr(http_body(), "session_busy"), "%s", http_reply);
+  http_port = one.port;
+  static const char *const errands[] = {"fork", "rollback", "save"}, *const bodies[] = {"{\"to\": \"copy\"}", "{\"tokens\": 0}", ""};
+  for (int i = 0; i < 3; i++) {
+    char path[40];
+    snprintf(path, sizeof path, "/sessions/abc/%s", errands[i]);
+    CHECK(http_post(path, "%s", bodies[i]) == 409 && strstr(http_body(), "session_busy") && strstr(http_body(), "session abc is in use"),
+          "%s: %s", errands[i], http_reply);
+  }
   close(fd);
   free(text);
   for (int i = 0; i < 6000 && mn_file_exists("both/.mneme-abc.safetensors.lock"); i++) usleep(10000);
   CHECK(say(&two, "{\"prompt\": \"ho\", \"max_tokens\": 5, \"session_id\": \"abc\"}") == 200, "it is free again: %s", http_reply);
   CHECK(server_end(&one) == 0 && server_end(&two) == 0, "see server.log");
   CHECK(sh("ls -A both | grep -v '^abc.safetensors$'") == 1, "no lock stays: %s", out);
+}
+
+static void a_session_that_is_full_says_so(void) {
+  CHECK(server_begin(&one, "kept --context 64"), "no server");
+  CHECK(say(&one, "{\"prompt\": \"hi\", \"max_tokens\": 63, \"ignore_eos\": true, \"session_id\": \"full\"}") == 200, "%s", http_reply);
+  CHECK(say(&one, "{\"prompt\": \"ho\", \"max_tokens\": 1, \"session_id\": \"full\"}") == 400 &&
+            strstr(http_body(), "context_length_exceeded") && strstr(http_body(), "\"param\": \"prompt\""),
+        "%s", http_reply);
+  CHECK(server_end(&one) == 0, "see server.log");
 }
 
 static void what_is_lost_is_named(void) {
@@ -85,6 +102,7 @@ int main(void) {
     RUN(the_folder_is_tried_first);
     RUN(two_servers_go_on_by_turns);
     RUN(and_never_at_once);
+    RUN(a_session_that_is_full_says_so);
     RUN(what_is_lost_is_named);
   }
   return test_end();

@@ -270,7 +270,7 @@ static mn_status take(mn_shelf *s, uint64_t owner, const char *name, wanted wish
   if (e && wish == NEW_ALONE) {
     status = mn_fail(MN_ERR_CONFIG, "conversation %s is there already: choose another name", name);
   } else if (e && e->taken) {
-    status = mn_fail(MN_ERR_CONFIG, "conversation %s is in use", name);
+    status = mn_fail(MN_ERR_CONFIG, "session %s is in use: it is answering another request", name);
   } else if (!e && !(e = add(s, owner, name))) {
     status = MN_ERR_MEMORY;
   } else {
@@ -410,7 +410,7 @@ mn_status mn_shelf_remove(mn_shelf *s, uint64_t owner, const char *name) {
   pthread_mutex_lock(&s->lock);
   owner = whose(s, owner, name);
   mn_shelf_one *e = find_idle(s, owner, name);
-  mn_status status = e && e->taken ? mn_fail(MN_ERR_CONFIG, "conversation %s is in use", name) : mn_shelf_path(s, owner, name, &path);
+  mn_status status = e && e->taken ? mn_fail(MN_ERR_CONFIG, "session %s is in use: it is answering another request", name) : mn_shelf_path(s, owner, name, &path);
   const bool there = status == MN_OK && path && mn_file_exists(path);
   if (there && s->config.keeps && !(e && e->claim)) status = mn_claim_take(path, &other);
   if (status == MN_ERR_CONFIG && there) mn_fail(status, "conversation %s is open in another process", name);

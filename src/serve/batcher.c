@@ -225,7 +225,8 @@ static mn_task *choose(const mn_batcher *b, mn_task *list) {
 /* The prompt follows what the conversation has read. */
 static mn_status append(mn_batcher *b, mn_task *t) {
   const int64_t known = mn_conversation_length(t->conversation), n = t->n_prompt, most = mn_batcher_context(b);
-  if (most != MN_LIMIT_NONE && n > most - known)
+  t->no_room = most != MN_LIMIT_NONE && n > most - known;
+  if (t->no_room)
     return mn_fail(MN_ERR_CONFIG, "this model's context is %lld tokens; the session has %lld, and the prompt %lld more", (long long)most,
                    (long long)known, (long long)n);
   t->whole = mn_alloc((size_t)(known + n) * sizeof *t->whole);
@@ -524,7 +525,7 @@ mn_status mn_batcher_post(mn_batcher *b, mn_task *t, bool *full) {
     return mn_fail(MN_ERR_CONFIG, "%lld answers at once, and this server makes %lld at most", (long long)t->answers,
                    (long long)b->config.rows);
   t->made = t->read = t->live = t->cached = 0;
-  t->reader = NULL, t->conversation = NULL, t->whole = NULL, t->promised = false;
+  t->reader = NULL, t->conversation = NULL, t->whole = NULL, t->promised = t->no_room = false;
   t->next = NULL;
   t->times = (mn_task_times){.posted = mn_now()};
   pthread_mutex_lock(&b->mutex);

@@ -66,6 +66,7 @@ typedef struct mn_task {
   /* Filled in by the worker: */
   int64_t made;   /* tokens of all answers */
   int64_t cached; /* of the prompt those that its conversation knew */
+  bool no_room;   /* it failed as the prompt does not fit behind what its conversation has read */
   mn_ids drawn;   /* tokens of the answer, where there is a conversation; the asker frees it */
   mn_task_times times;
   atomic_bool cancelled;

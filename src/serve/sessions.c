@@ -24,8 +24,11 @@ typedef struct errand {
 
 static void left(void *arg) { ((errand *)arg)->x = NULL; }
 
+/* 409: somebody has the session. */
 static void failed(errand *e, mn_status status, int http) {
-  if (status != MN_OK && !e->why.status) mn_refuse(&e->why, http ? http : mn_serve_http_status(status), NULL, NULL, "%s", mn_message());
+  if (status != MN_OK && !e->why.status)
+    mn_refuse(&e->why, http ? http : mn_serve_http_status(status), http == 409 ? "session_id" : NULL, http == 409 ? "session_busy" : NULL,
+              "%s", mn_message());
 }
 
 /* Also of another's. */
@@ -187,7 +190,10 @@ static void fork_it(errand *e) {
   if (!mn_shelf_has(e->server->shelf, e->owner, e->name, &holder)) refuse_unknown(e);
   else if (mn_shelf_has(e->server->shelf, e->owner, e->to, &holder))
     mn_refuse(&e->why, 409, "to", "session_exists", "there is a session '%s' already: choose another name", e->to);
-  else failed(e, mn_shelf_fork(e->server->shelf, e->owner, e->name, e->to), 409);
+  else {
+    const mn_status status = mn_shelf_fork(e->server->shelf, e->owner, e->name, e->to);
+    failed(e, status, status == MN_ERR_CONFIG ? 409 : 0);
+  }
   if (!e->why.status) failed(e, mn_shelf_note(e->server->shelf, e->owner, e->name, &note), 0);
   if (!e->why.status) failed(e, mn_kept_cut_note(note.data ? note.data : "", INT64_MAX, e->name, &born), 0);
   if (!e->why.status) failed(e, mn_shelf_take(e->server->shelf, e->owner, e->to, false, &c), 0);
