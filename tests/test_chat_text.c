@@ -255,13 +255,15 @@ static void an_interruption_ends_the_answer_and_not_the_program(void) {
 }
 
 /* A message that is left while it is read is forgotten: the next one goes on from where the dialogue stood, and nothing is said to be taken back. When
- * a signal comes is for the machine to say, so it is tried with several pauses. */
+ * it is read is for the machine to say, so pauses before the signal are tried until one fits: a longer one behind a signal that came before the
+ * reading, a shorter one behind one that came after it. */
 static void a_message_that_was_not_read_leaves_nothing(void) {
   char message[3900];
   memset(message, 'm', sizeof message);
   message[sizeof message - 2] = '\n', message[sizeof message - 1] = 0;
   bool left = false;
-  for (int k = 0; k < 8 && !left; k++) {
+  unsigned pause = 1000, early = 0, late = 0; /* microseconds; late 0: none was, yet */
+  for (int k = 0; k < 60 && !left; k++) {
     pid_t child;
     const int fd = chat_at_a_terminal((const char *[]){"--verbose", "--tokens", "4", NULL}, &child);
     if (fd < 0) return;
@@ -269,7 +271,7 @@ static void a_message_that_was_not_read_leaves_nothing(void) {
     CHECK(wait_for(fd, " are read", 0) && wait_for(fd, "\n> ", (size_t)(strstr(out, " are read") - out)), "%s", out);
     size_t n = strlen(out);
     say(fd, message);
-    usleep(1000u << k);
+    usleep(pause);
     kill(child, SIGINT);
     left = wait_for(fd, "\n> ", n) && strstr(out + n, "was not read to its end");
     if (left) {
@@ -278,11 +280,17 @@ static void a_message_that_was_not_read_leaves_nothing(void) {
       CHECK(wait_for(fd, " are read", n), "%s", out + n);
       CHECK(!strstr(out + n, "taken back"), "nothing is taken back: %s", out + n);
     }
+    if (strstr(out + n, " are read")) late = pause;
+    else early = pause;
+    if (late && (late <= early || late - early < 100))
+      early = early > late ? late / 2 : early / 2, late = 2 * late; /* it is faster or slower now */
+    pause = !late ? 2 * pause : (early + late) / 2;
+    if (pause > 1000000) pause = 1000, early = late = 0;
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
     close(fd);
   }
-  if (!left) printf("not tried: every signal came too early or too late\n");
+  CHECK(left, "of 60 signals none came while the message was read: %s", out);
 }
 
 int main(void) {
