@@ -31,6 +31,16 @@ static void write_file(const char *name, const char *text, int times) {
 
 #define TRAIN "$M train r.yaml --quiet --db none.db --out "
 
+/* What no machine trains is refused at once, with the name of what is largest: it may be no width of the model itself. */
+static void a_model_that_no_memory_holds(void) {
+  write_file("wide.yaml",
+             "data: {files: [t.txt], cache: cache}\ntokenizer: {type: bytes}\n"
+             "model: {d_model: 8, layers: 1, block: {mixer: {type: lstm, hidden: 1048576}}}\ntrain: {steps: 1, batch: 2, seq_len: 32}\n",
+             1);
+  CHECK(sh("$M train wide.yaml --quiet --db none.db --out wide") == 1, "%s", said);
+  CHECK(strstr(said, "GiB") && strstr(said, "layers.0.mixer.h_proj.weight") && strstr(said, "4194304"), "%s", said);
+}
+
 static void a_model(void) {
   write_file("t.txt", "The whale and the sea and the ship sailed far and old.\n", 3000);
   write_file("r.yaml",
@@ -140,6 +150,7 @@ int main(void) {
   snprintf(dir, sizeof dir, "%s/mneme-limits-%d", getenv("TMPDIR") ? getenv("TMPDIR") : P_tmpdir, (int)getpid());
   if (mkdir(dir, 0777) != 0) return 1;
   RUN(a_model);
+  RUN(a_model_that_no_memory_holds);
   RUN(a_limit_on_the_size_of_files_is_a_message);
   if (!TEST_ADDRESS_SANITIZER) RUN(memory_that_is_not_there_is_a_message);
   RUN(open_files_that_are_not_there_are_a_message);

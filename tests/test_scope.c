@@ -449,6 +449,28 @@ static void names_are_tensors(void) {
   mn_graph_free(g);
 }
 
+/* What no memory could hold is refused by its name, not by an operation's: what a recipe asked for can be found by it. */
+static mn_tensor *nothing(mn_scope *s, const void *ctx) {
+  (void)ctx;
+  return mn_full(mn_scope_graph(s), MN_F32, MN_SHAPE(1), 0);
+}
+static void what_is_too_large_is_named(void) {
+  static const char *const what[] = {"parameter a.wide ", "buffer a.wide ", "state a.wide ", "state a.wide "};
+  const mn_shape shape = MN_SHAPE(1 << 24, 1 << 24);
+  for (int i = 0; i < 4; i++) {
+    mn_graph *g = mn_graph_new();
+    mn_scope *s = mn_scope_in(mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1), "a");
+    if (i == 0) mn_param(s, "wide", shape, MN_ZEROS, 0, "");
+    if (i == 1) mn_model_buffer(s, "wide", MN_F32, shape, 0, "");
+    if (i == 2) mn_state(s, "wide", MN_F32, shape, NULL, "");
+    if (i == 3) mn_state_from(s, "wide", MN_F32, shape, nothing, NULL, "");
+    const char *text = mn_message();
+    CHECK(mn_graph_status(g) == MN_ERR_SHAPE && strstr(text, "64 TiB") && strstr(text, "16777216") && strstr(text, what[i]), "%s: %s",
+          what[i], text);
+    mn_graph_free(g);
+  }
+}
+
 static void exact_is_a_type_of_its_own(void) {
   mn_graph *g = mn_graph_new();
   const struct {
@@ -474,6 +496,7 @@ int main(void) {
   RUN(tensors_of_all_axes_have_rows);
   RUN(buffers_are_assigned_in_training);
   RUN(names_are_tensors);
+  RUN(what_is_too_large_is_named);
   RUN(exact_is_a_type_of_its_own);
   mn_backend_free(backend[0]);
   mn_backend_free(backend[1]);

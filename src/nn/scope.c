@@ -113,6 +113,18 @@ bool mn_scope_training(const mn_scope *s) { return s->r->build.training; }
 const char *mn_scope_path(const mn_scope *s) { return s->path; }
 
 /* ---- parameters ---- */
+bool mn_scope_can_hold(mn_scope_root *r, const char *what, const char *full, const mn_shape *shape, mn_dtype type) {
+  size_t bytes = mn_dtype_is_stored(type) ? 1 : mn_dtype_size(type);
+  char text[96];
+  for (int i = 0; i < shape->ndim; i++)
+    if (!mn_size_mul(bytes, (size_t)(shape->dim[i] > 0 ? shape->dim[i] : 1), &bytes) || bytes > (size_t)1 << 46) {
+      mn_graph_fault(r->graph, MN_ERR_SHAPE, "%s %s would be %s, more than 64 TiB; lower the sizes of the recipe that make it", what, full,
+                     mn_shape_str(shape, text));
+      return false;
+    }
+  return true;
+}
+
 mn_tensor *mn_param(mn_scope *s, const char *name, mn_shape shape, mn_init init, unsigned flags, const char *help) {
   mn_scope_root *r = s->r;
   const char *full = mn_scope_full(s, name);
@@ -121,7 +133,8 @@ mn_tensor *mn_param(mn_scope *s, const char *name, mn_shape shape, mn_init init,
   if (i < 0) {
     i = r->n_params;
     int cap = r->cap_params;
-    if (!mn_scope_grow(r, &r->param_tensors, i, &cap, sizeof *r->param_tensors) ||
+    if (!mn_scope_can_hold(r, "parameter", full, &shape, r->build.param) ||
+        !mn_scope_grow(r, &r->param_tensors, i, &cap, sizeof *r->param_tensors) ||
         !mn_scope_grow(r, &r->params, i, &r->cap_params, sizeof *r->params) || !mn_scope_remember(r, &r->param_at, full, i))
       return NULL;
     r->params[i] = (mn_param_info){full, shape, init, flags, help, NULL};
@@ -150,7 +163,7 @@ mn_tensor *mn_model_buffer(mn_scope *s, const char *name, mn_dtype dtype, mn_sha
   if (i < 0) {
     i = r->n_buffers;
     int cap = r->cap_buffers;
-    if (!mn_scope_grow(r, &r->buffer_written, i, &cap, sizeof *r->buffer_written) ||
+    if (!mn_scope_can_hold(r, "buffer", full, &shape, dtype) || !mn_scope_grow(r, &r->buffer_written, i, &cap, sizeof *r->buffer_written) ||
         !mn_scope_grow(r, &r->buffers, i, &r->cap_buffers, sizeof *r->buffers) || !mn_scope_remember(r, &r->buffer_at, full, i))
       return NULL;
     mn_tensor *leaf = mn_variable(r->outer, full, dtype, shape);

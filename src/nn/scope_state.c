@@ -66,6 +66,7 @@ static mn_built_state *new_state(mn_scope *s, const char *full, mn_dtype dtype, 
     mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s is first asked for inside a loop", full);
     return NULL;
   }
+  if (!mn_scope_can_hold(r, "state", full, &shape, dtype)) return NULL;
   if (!mn_scope_grow(r, &t->states, t->n, &t->cap, sizeof *t->states) || !mn_scope_remember(r, &t->at, full, t->n) ||
       !join_groups(r, t, full, t->n))
     return NULL;
@@ -94,6 +95,7 @@ mn_tensor *mn_state_from(mn_scope *s, const char *name, mn_dtype dtype, mn_shape
   const char *full = mn_scope_full_state(s, name);
   if (!full) return NULL;
   const bool known = mn_state_find(s->frame->store, full) >= 0;
+  if (!known && !mn_scope_can_hold(s->r, "state", full, &shape, dtype)) return NULL;
   return mn_state(s, name, dtype, shape, known ? NULL : start(s, ctx), help);
 }
 

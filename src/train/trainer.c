@@ -24,13 +24,18 @@ static mn_status check_memory(const mn_model *m) {
   }
   const mn_param_info *info;
   double count = 0, gib = 1024.0 * 1024 * 1024;
-  for (int i = 0, n = status == MN_OK ? mn_scope_params(s, &info, NULL) : 0; i < n; i++) count += (double)mn_shape_count(&info[i].shape);
+  const mn_param_info *largest = NULL;
+  for (int i = 0, n = status == MN_OK ? mn_scope_params(s, &info, NULL) : 0; i < n; i++) {
+    count += (double)mn_shape_count(&info[i].shape);
+    if (!largest || mn_shape_count(&info[i].shape) > mn_shape_count(&largest->shape)) largest = &info[i];
+  }
+  char text[96];
   double has = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
   if (status == MN_OK && 16 * count > has)
     status = mn_fail(MN_ERR_MEMORY,
                      "the model has %.3g parameters, and training them needs more than %.0f GiB; this machine has %.0f GiB: lower "
-                     "model.d_model, model.layers or vocab_size",
-                     count, 16 * count / gib, has / gib);
+                     "model.d_model, model.layers, vocab_size, or what makes the largest of them, %s %s",
+                     count, 16 * count / gib, has / gib, largest->name, mn_shape_str(&largest->shape, text));
   mn_graph_free(g);
   return status;
 }
