@@ -534,6 +534,9 @@ static void what_a_recipe_may_not_ask_for(void) {
 #define REST "block: {mixer: {type: attention, heads: 2}}\n"
 #define R    "type: rxt\nvocab_size: 9\nd_model: 8\nlayers: 2\n" REST
   mk_refused(R, "encoder must be a map");
+  mk_refused("type: rxt\nvocab_size: 9\nd_model: 8\nlayers: 2\nturn: 9\nblock: {mixer: {type: attention, heads: 2, max_context: 8}}\n"
+             "encoder: {block: {mixer: " READER "}}\n",
+             "recipe.yaml:5|turn is 9 tokens|max_context of layers.0.mixer is 8");
   mk_refused(R "encoder: {layers: 1, block: {mixer: " READER "}}\n", "recipe.yaml:6|encoder has 1 layers, and 2 blocks|cross: none");
   mk_refused(R "encoder: {block: {mixer: " READER "}}\nwrite: grouped\ngroup: 3\n",
              "recipe.yaml:8|group must divide the memory's 2 layers");

@@ -63,6 +63,24 @@ static const mn_port outputs[] = {{"hidden", MN_F32, "BTD", false, "after the la
 
 /* ---- keys ---- */
 
+/* The decoder reads a turn as one stream: its caches must have room for it. Faults of its mixers are said where a model is made of them. */
+static mn_status check_room(const mn_model *m, const mn_stack *decoder, const mn_value *map, const char *where) {
+  const rxt_config *c = m->own;
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = g ? mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, 1) : NULL;
+  mn_tensor *x = s ? mn_full(g, MN_F32, MN_SHAPE(1, 1, m->config.d_model), 0) : NULL;
+  mn_status status = s ? MN_OK : MN_ERR_MEMORY;
+  for (int i = 0; s && i < decoder->n; i++)
+    mn_mixer_apply(mn_scope_in(mn_scope_in(s, "layers.%d", i), "mixer"), &decoder->blocks[i].mixer, x);
+  const mn_limit limit = s ? mn_scope_limit_of(s) : (mn_limit){.tokens = MN_LIMIT_NONE};
+  if (limit.tokens < c->turn)
+    status =
+        mn_config_fail(map, where, "turn", "is %lld tokens, more than the decoder holds: %s of %s is %lld; raise it, or shorten the turn",
+                       (long long)c->turn, limit.key, limit.where, (long long)limit.tokens);
+  mn_graph_free(g);
+  return status;
+}
+
 /* A memory for each of the encoder's layers, and for each block of the decoder that looks at one; the decoder sees nothing before it is said. */
 static mn_status count_layers(mn_model *m, const mn_value *map, const char *where) {
   rxt_config *c = m->own;
@@ -82,7 +100,7 @@ static mn_status count_layers(mn_model *m, const mn_value *map, const char *wher
   if (why)
     return mn_config_fail(map, where, k->blocks ? "blocks" : "block", "must be causal, so that it can answer token by token: %s", why);
   for (int i = 0; i < decoder.n; i++) c->layers += decoder.blocks[i].cross != NULL;
-  if (c->layers == c->stack.n) return MN_OK;
+  if (c->layers == c->stack.n) return check_room(m, &decoder, map, where);
   return mn_config_fail(
       map, where, "encoder",
       "has %d layers, and %lld blocks of the decoder look at a memory: each looks at what one layer wrote, so give as many "
