@@ -1,13 +1,12 @@
 /* Value trees: what YAML and JSON say, where they say it, --set, and JSON written back. */
 #include "base/file.h"
+#include "fence.h"
 #include "format/json.h"
 #include "format/yaml.h"
 #include "test.h"
 
 #include <math.h>
 #include <stdint.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 static mn_arena *arena;
 
@@ -262,21 +261,17 @@ static void nothing_is_read_behind_a_text(void) {
                                       "true", "null", "\"a\"", "\"a",   "\"\\",   "[0.0",   "[0.0]", "{\"a\"", "{\"a\":0.0",
                                       "{",    "0x",   "0x1f",  "0o",    "~",      ".inf",   ".na",   "a: 0.0", "a: |",
                                       "- ",   "&a",   "*a",    "!!int", "'a",     "# note", "---",   "...",    "\t"};
-  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-  char *two = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  CHECK(two != MAP_FAILED && mprotect(two + page, page, PROT_NONE) == 0, "no page of nobody");
+  CHECK(fence_end() != NULL, "no page of nobody");
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
     const size_t n = strlen(texts[i]);
-    char *at = two + page - n;
     const mn_value *v = NULL;
-    memset(two, '0', page); /* what stands before it could be more of it */
-    memcpy(at, texts[i], n);
+    memset(fence_end() - 64, '0', 64); /* what stands before it could be more of it */
+    const char *at = fence_text(texts[i], n);
     const mn_status json = mn_json_parse(arena, "c.json", at, n, &v);
     CHECK((json == MN_OK) == (v != NULL), "%s as JSON", texts[i]);
     const mn_status yaml = mn_yaml_parse(arena, "r.yaml", at, n, &v);
     CHECK((yaml == MN_OK) == (v != NULL), "%s as YAML", texts[i]);
   }
-  munmap(two, 2 * page);
 }
 
 static void set_replaces_and_leaves_the_old_tree(void) {

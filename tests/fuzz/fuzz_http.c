@@ -37,10 +37,7 @@ static void chunks(const char *data, size_t n, size_t step) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  char *text = malloc(size + 1);
-  if (!text) return 0;
-  memcpy(text, data, size);
-  text[size] = 0;
+  const char *text = (const char *)data;
   mn_http_head h;
   mn_http_fault fault = {0};
   const int64_t taken = mn_http_parse_head(text, size, &h, &fault);
@@ -64,10 +61,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   chunks(text, size, size ? size : 1), chunks(text, size, 1), chunks(text, size, 3);
   mn_keys *keys;
   if (mn_keys_parse("keys", text, size, 5, &keys) == MN_OK) {
-    need(mn_keys_count(keys) > 0 && mn_keys_find(keys, text) < mn_keys_count(keys), "no key");
+    char *given = malloc(size + 1);
+    if (given) memcpy(given, text, size), given[size] = 0;
+    need(mn_keys_count(keys) > 0 && (!given || mn_keys_find(keys, given) < mn_keys_count(keys)), "no key");
+    free(given);
     mn_keys_spend(keys, 0, 1);
     mn_keys_free(keys);
   }
-  free(text);
   return 0;
 }

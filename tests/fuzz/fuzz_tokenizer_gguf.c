@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   size_t n = (size_t)(data[0] | data[1] << 8), file = size - 2;
   if (n > file) n = file;
   file -= n;
-  uint8_t *copy = aligned_alloc(64, (file + 64) / 64 * 64);
+  uint8_t *copy = malloc(file + !file); /* aligned, and not a byte longer */
   if (!copy) return 0;
   memcpy(copy, data + 2, file);
   const char *text = (const char *)data + 2 + file;
