@@ -3,6 +3,7 @@
  * they spell never becomes a special token; a model of ours that was trained on dialogues has its own
  * template; answers come whole and in pieces; a call that is asked for is made, with arguments as its schema wants them. */
 #include "base/file.h"
+#include "fence.h"
 #include "format/json.h"
 #include "serve/chat.h"
 #include "serve/tools.h"
@@ -85,14 +86,21 @@ static void calls_that_are_cut_are_calls(void) {
       {"hello {\"name\": \"add\", ", NULL, ""},
       {"{\"name\": \"add\", \"arguments\": {\"a\": 1}} ", "", "add{\"a\": 1};"},
       {"{\"name\": \"add\", \"arguments\": {\"a\": 1e999}}", "", "add{\"a\": 1e999};"},
+      {"{\"name\": \"now\", \"arguments\": {}} is how one asks", NULL, ""},
+      {"[{\"name\": \"now\", \"arguments\": {}}] is how", NULL, ""},
+      {"[{\"name\": \"now\", \"arguments\": {}}, ", "", "now{};"},
+      {"{\"name\": \"now\"}, {\"name\": \"now\"}", NULL, ""},
+      {"<tool_call>{\"name\": \"now\"} or so", NULL, ""},
   };
   mn_arena *arena = mn_arena_new();
   const mn_value *tools = parse(arena, TOOLS);
+  CHECK(fence_end() != NULL, "no page of nobody");
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     mn_tool_call calls[MN_TOOL_CALLS];
     size_t content;
     char said[1000] = "";
-    const int n = mn_tools_find(arena, tools, all[i].said, strlen(all[i].said), true, calls, &content);
+    const size_t length = strlen(all[i].said);
+    const int n = mn_tools_find(arena, tools, fence_text(all[i].said, length), length, true, calls, &content);
     for (int k = 0; k < n; k++) snprintf(said + strlen(said), sizeof said - strlen(said), "%s%s;", calls[k].name, calls[k].arguments);
     const char *before = all[i].before ? all[i].before : all[i].said;
     CHECK(!strcmp(said, all[i].calls) && content == strlen(before), "%s: %s, %zu", all[i].said, said, content);

@@ -104,7 +104,7 @@ static const char *begun_text(finder *f, const char *s, size_t n) {
 }
 
 static const char *raw(finder *f, const char *s, const char *end) {
-  if (*s == '"') return begun_text(f, s + 1, (size_t)(end - s - 1 - (end - s > 1 && end_of_value(s, end) == end)));
+  if (s < end && *s == '"') return begun_text(f, s + 1, (size_t)(end - s - 1 - (end - s > 1 && end_of_value(s, end) == end)));
   while (end > s && strchr(" \t\r\n", end[-1])) end--;
   return mn_arena_format(f->arena, "%.*s", (int)(end - s), s);
 }
@@ -140,20 +140,23 @@ static bool add_begun(finder *f, const char *s, const char *end, bool inner) {
   return name && add_text(f, name->as.items[0]->as.text, arguments ? arguments : "");
 }
 
-/* One, or a list of them, of which the last need not be whole. */
+/* One, or a list of them, of which the last need not be whole. Where something else stands behind them they are part of a text, as they are in
+ * an answer that was not cut. */
 static void add_what_is_there(finder *f, const char *s, const char *end) {
   const mn_value *v;
+  const int before = f->n;
   s = behind_spaces(s, end);
-  if (s < end && *s == '[') s = behind_spaces(s + 1, end);
+  const bool list = s < end && *s == '[';
+  if (list) s = behind_spaces(s + 1, end);
   while (s < end && *s == '{') {
     const char *to = end_of_value(s, end);
-    if (!to || !parse(f, s, (size_t)(to - s), &v) || !add_value(f, v)) {
-      add_begun(f, s, end, false);
-      return;
-    }
+    if (!to || !parse(f, s, (size_t)(to - s), &v) || !add_value(f, v)) add_begun(f, s, end, false);
+    if (!to) return;
     s = behind_spaces(to, end);
-    if (s < end && *s == ',') s = behind_spaces(s + 1, end);
+    if (list && s < end && *s == ',') s = behind_spaces(s + 1, end);
   }
+  if (list && s < end && *s == ']') s = behind_spaces(s + 1, end);
+  if (s < end) f->n = before;
 }
 
 static bool add_json(finder *f, const char *s, size_t n, bool is_last) {
