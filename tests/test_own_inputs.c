@@ -138,6 +138,7 @@ static void a_stream_of_tokens_has_no_end(void) {
          "$M tokenize model --ids >got && [ ! -e late ]") == 0,
       "what has come is shown: %s", out);
   CHECK(sh("$M tokenize model --decode <ids | cmp - text.txt") == 0, "%s", out);
+  CHECK(sh("printf '72 105\\0 33' | $M tokenize model --decode") == 2 && strstr(out, "zero byte"), "the rest was lost: %s", out);
   CHECK(sh("yes 1 | $M tokenize model --decode") == 2 && strstr(out, "64 MiB"), "%s", out);
   CHECK(sh("yes 1 | $M tokenize model --json") == 2 && strstr(out, "64 MiB"), "%s", out);
 }

@@ -389,6 +389,8 @@ static void names_lead_nowhere(void) {
             strstr(out, "same name"),
         "%s", out);
   CHECK(sh("MNEME_HOME=home " MNEME "compare small.yaml --seeds 1,1 --out out") == 2 && strstr(out, "twice"), "%s", out);
+  CHECK(sh("MNEME_HOME=home " MNEME "compare small.yaml --seeds 1,,2 --out out") == 2 && strstr(out, "got ''"), "%s", out);
+  CHECK(sh("MNEME_HOME=home " MNEME "compare small.yaml --seeds 1,%050d --out out", 2) == 2 && strstr(out, "50 signs"), "%s", out);
   CHECK(sh("MNEME_HOME=home " MNEME "compare small.yaml --set name=Loss.svg --out out") == 2 && strstr(out, "picture"), "%s", out);
   CHECK(!mn_file_exists(WORK "/out"), "nothing was trained");
 }

@@ -229,9 +229,11 @@ mn_status mn_cli_ints(const mn_cli *cli, const char *name, int64_t min, int64_t 
   const char *text = mn_cli_get(cli, name);
   char item[40];
   for (*n = 0; text; *n += 1) {
-    const int len = (int)strcspn(text, ",");
+    const size_t len = strcspn(text, ",");
     if (*n == most) return mn_fail(MN_ERR_CONFIG, "--%s: more than %d numbers", name, most);
-    snprintf(item, sizeof item, "%.*s", len, text);
+    if (len >= sizeof item) return mn_fail(MN_ERR_CONFIG, "--%s: a number of %zu signs; 64 bits have at most 20", name, len);
+    memcpy(item, text, len);
+    item[len] = 0;
     MN_TRY(whole_number(name, item, min, max, &out[*n]));
     text = text[len] ? text + len + 1 : NULL;
   }

@@ -1,7 +1,6 @@
 /* verb_compare.c - `mneme compare`: several recipes trained one after the other, one table and one picture. Each training is a
  * process of its own, so that its peak memory is its own. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,25 +206,12 @@ static mn_status draw_all(mn_comparison *c) {
 /* ---- the verb ---- */
 
 static mn_status read_seeds(mn_comparison *c) {
-  const char *s = mn_cli_get(c->cli, "seeds");
-  if (!s) {
-    c->n_seeds = 1;
-    c->seeds[0] = -1; /* the recipe's */
-    return MN_OK;
-  }
-  while (*s) {
-    char *end;
-    errno = 0;
-    long long v = strtoll(s, &end, 10);
-    if (end == s || errno || v < 0 || (*end && *end != ',') || (*end && !end[1]) || c->n_seeds == MN_COMPARE_SEEDS)
-      return mn_fail(MN_ERR_CONFIG, "--seeds must be at most %d numbers such as 1,2,3, not '%s'", MN_COMPARE_SEEDS,
-                     mn_cli_get(c->cli, "seeds"));
-    for (int i = 0; i < c->n_seeds; i++)
-      if (c->seeds[i] == v) return mn_fail(MN_ERR_CONFIG, "--seeds names %lld twice; keep one", v);
-    c->seeds[c->n_seeds++] = v;
-    s = *end ? end + 1 : end;
-  }
-  return c->n_seeds ? MN_OK : mn_fail(MN_ERR_CONFIG, "--seeds is empty; give numbers such as 1,2,3");
+  MN_TRY(mn_cli_ints(c->cli, "seeds", 0, INT64_MAX, c->seeds, MN_COMPARE_SEEDS, &c->n_seeds));
+  for (int i = 0; i < c->n_seeds; i++)
+    for (int k = 0; k < i; k++)
+      if (c->seeds[i] == c->seeds[k]) return mn_fail(MN_ERR_CONFIG, "--seeds names %lld twice; keep one", (long long)c->seeds[i]);
+  if (!c->n_seeds) c->seeds[c->n_seeds++] = -1; /* the recipe's */
+  return MN_OK;
 }
 
 /* Every training has a directory of its own, and so has no picture: not even where the file system takes Loss for loss. */

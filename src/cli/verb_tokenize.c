@@ -126,7 +126,8 @@ static mn_status encode_stream(mn_cli *cli, const mn_tokenizer *tok) {
 }
 
 /* ---- and back ---- */
-static mn_status read_ids(const char *text, mn_ids *out) {
+static mn_status read_ids(const char *text, size_t n, mn_ids *out) {
+  if (memchr(text, 0, n)) return mn_fail(MN_ERR_CONFIG, "--decode reads token ids, and this holds a zero byte: it is no text");
   for (const char *p = text; *(p += strspn(p, " \t\r\n,[]"));) {
     char *end;
     errno = 0;
@@ -140,10 +141,10 @@ static mn_status read_ids(const char *text, mn_ids *out) {
   return MN_OK;
 }
 
-static mn_status decode(mn_cli *cli, const mn_tokenizer *tok, const char *text) {
+static mn_status decode(mn_cli *cli, const mn_tokenizer *tok, const char *text, size_t n) {
   mn_ids ids = {0};
   mn_text said = {0};
-  mn_status status = read_ids(text, &ids);
+  mn_status status = read_ids(text, n, &ids);
   if (status == MN_OK) status = mn_tokenizer_decode(tok, ids.data, ids.len, mn_cli_given(cli, "plain"), &said);
   if (status == MN_OK && cli->json)
     status = mn_cli_json(cli, json_pack("{s:o}", "text", mn_cli_bytes(said.data ? said.data : "", said.len)));
@@ -162,7 +163,7 @@ static mn_status work(mn_cli *cli, mn_tokenizer *tok, mn_text *input) {
   for (int i = 1; i < cli->n_args; i++) mn_text_addf(input, "%s%s", i > 1 ? " " : "", cli->args[i]);
   mn_text_add(input, "");
   MN_TRY(mn_text_status(input));
-  return back ? decode(cli, tok, input->data) : encode(cli, tok, input->data, input->len);
+  return back ? decode(cli, tok, input->data, input->len) : encode(cli, tok, input->data, input->len);
 }
 
 static mn_status run(mn_cli *cli) {
