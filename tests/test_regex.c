@@ -220,6 +220,22 @@ static void alternatives_after_what_may_be_left_out(void) {
   mn_regex_free(re);
 }
 
+/* Alone, behind a backslash, in a class: it ends no pattern, and is none of the signs that mean something. */
+static void a_zero_byte_is_a_character(void) {
+  static const struct {
+    const char *pattern;
+    size_t n;
+  } all[] = {{"a\0b", 3}, {"a\\\0b", 4}, {"a[\0]b", 5}, {"a\0+b", 4}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_regex *re = NULL;
+    char found[100] = "";
+    CHECK(mn_regex_compile("t.json", all[i].pattern, all[i].n, false, &re) == MN_OK, "%zu: %s", i, mn_message());
+    if (re) matches(re, "a\0b xa\0b", 8, true, false, found, sizeof found);
+    CHECK(!strcmp(found, "0-3 5-8 "), "%zu: %s", i, found);
+    mn_regex_free(re);
+  }
+}
+
 int main(void) {
   RUN(what_is_remembered_changes_no_match);
   RUN(no_search_costs_more_than_its_text);
@@ -228,5 +244,6 @@ int main(void) {
   RUN(tokenizers_hand_the_error_on);
   RUN(a_search_can_be_interrupted);
   RUN(alternatives_after_what_may_be_left_out);
+  RUN(a_zero_byte_is_a_character);
   return test_end();
 }

@@ -249,7 +249,7 @@ static mn_status take_escape(parser *p, bool in_class, uint32_t *c) {
     return take_hex(p, 4, c);
   }
   static const char names[] = "tnrfvae", means[] = "\t\n\r\f\v\a\x1B";
-  const char *name = strchr(names, *p->s);
+  const char *name = *p->s ? strchr(names, *p->s) : NULL;
   if (name || (in_class && *p->s == 'b')) {
     *c = name ? (uint32_t)means[name - names] : '\b';
     p->s++;
@@ -314,8 +314,6 @@ static mn_status take_set(parser *p, mn_ranges *out) { /* after [ */
       is_class = true;
     } else if (take(p, "&&")) { /* what is left of the class, up to its ] */
       mn_ranges right = {0};
-      const char *again = p->s;
-      (void)again;
       parser rest = *p;
       status = take_set(&rest, &right); /* reads to the same ] */
       p->s = rest.s;
@@ -436,7 +434,7 @@ static mn_status parse_atom(parser *p, mn_rnode **out) {
       return char_node(p, c, out);
     }
   } else {
-    if (strchr("*+?", *p->s)) return WRONG(p, "nothing to repeat");
+    if (*p->s && strchr("*+?", *p->s)) return WRONG(p, "nothing to repeat");
     return char_node(p, take_char(p), out);
   }
   if (status == MN_OK) status = set_node(p, &r, out);
