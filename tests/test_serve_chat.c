@@ -442,6 +442,15 @@ static void a_session_outlives_the_server(void) {
 static void texts_go_on_too(void) {
   char whole[200], parts[200];
   CHECK(server_begin(&server, "talks"), "no server");
+  for (int k = 0; k < 2; k++) { /* of 900 tokens: the second question has no room, and its key is named */
+    const int status =
+        http_post("/v1/chat/completions",
+                  "{\"messages\": [{\"role\": \"user\", \"content\": \"%0500d\"}], \"max_tokens\": 1, \"session_id\": \"full\"}", 0);
+    CHECK(k ? status == 400 && strstr(http_body(), "context_length_exceeded") && strstr(http_body(), "\"param\": \"messages\"")
+            : status == 200,
+          "%s", http_reply);
+  }
+  CHECK(http_ask("DELETE", "/sessions/full", "", "") == 200, "%s", http_reply);
 #define GREEDY "\"temperature\": 0, \"ignore_eos\": true"
   CHECK(http_post("/v1/completions", "{\"prompt\": \"Qa\", \"max_tokens\": 5, \"session_id\": \"t\", " GREEDY "}") == 200, "%s",
         http_reply);

@@ -214,6 +214,8 @@ void mn_shelf_free(mn_shelf *s) {
   free(s);
 }
 
+static mn_status in_use(const char *name) { return mn_fail(MN_ERR_CONFIG, "session %s is in use: it is answering another request", name); }
+
 typedef enum wanted { IF_THERE, IN_ANY_CASE, NEW_ALONE } wanted;
 
 /* From its file, or anew; *c NULL: there is no such file, and none is wanted. */
@@ -221,7 +223,7 @@ static mn_status open_one(mn_shelf *s, const mn_shelf_one *e, const char *path, 
   const mn_shelf_config *how = &s->config;
   const bool there = path && mn_file_exists(path);
   *c = NULL;
-  if (there && wish == NEW_ALONE) return mn_fail(MN_ERR_CONFIG, "conversation %s is there already: choose another name", e->name);
+  if (there && wish == NEW_ALONE) return mn_fail(MN_ERR_CONFIG, "session %s is there already: choose another name", e->name);
   if (there) return mn_conversation_open(how->model, how->params, &how->session, &how->conversation, path, note, c);
   return wish == IF_THERE ? MN_OK : mn_conversation_new(how->model, how->params, &how->session, &how->conversation, c);
 }
@@ -232,7 +234,7 @@ static mn_status claim(mn_shelf *s, mn_shelf_one *e, const char *path) {
   mn_status status = mn_dir_need_real(s->folder);
   if (status == MN_OK) status = mn_make_dirs(s->folder);
   if (status == MN_OK) status = mn_claim_take(path, &e->claim);
-  if (status == MN_ERR_CONFIG) return mn_fail(status, "conversation %s is open in another process", e->name);
+  if (status == MN_ERR_CONFIG) return mn_fail(status, "session %s is open in another process", e->name);
   return status == MN_ERR_IO ? MN_OK : status; /* nothing can be written there, then, and saving says so */
 }
 
@@ -268,9 +270,9 @@ static mn_status take(mn_shelf *s, uint64_t owner, const char *name, wanted wish
   mn_shelf_one *e = find_idle(s, owner, name);
   mn_status status = MN_OK;
   if (e && wish == NEW_ALONE) {
-    status = mn_fail(MN_ERR_CONFIG, "conversation %s is there already: choose another name", name);
+    status = mn_fail(MN_ERR_CONFIG, "session %s is there already: choose another name", name);
   } else if (e && e->taken) {
-    status = mn_fail(MN_ERR_CONFIG, "session %s is in use: it is answering another request", name);
+    status = in_use(name);
   } else if (!e && !(e = add(s, owner, name))) {
     status = MN_ERR_MEMORY;
   } else {
@@ -410,10 +412,10 @@ mn_status mn_shelf_remove(mn_shelf *s, uint64_t owner, const char *name) {
   pthread_mutex_lock(&s->lock);
   owner = whose(s, owner, name);
   mn_shelf_one *e = find_idle(s, owner, name);
-  mn_status status = e && e->taken ? mn_fail(MN_ERR_CONFIG, "session %s is in use: it is answering another request", name) : mn_shelf_path(s, owner, name, &path);
+  mn_status status = e && e->taken ? in_use(name) : mn_shelf_path(s, owner, name, &path);
   const bool there = status == MN_OK && path && mn_file_exists(path);
   if (there && s->config.keeps && !(e && e->claim)) status = mn_claim_take(path, &other);
-  if (status == MN_ERR_CONFIG && there) mn_fail(status, "conversation %s is open in another process", name);
+  if (status == MN_ERR_CONFIG && there) mn_fail(status, "session %s is open in another process", name);
   if (status == MN_OK && path) status = mn_file_remove(path);
   if (status == MN_OK && e) mn_shelf_drop(s, e);
   mn_claim_leave(other);

@@ -147,14 +147,14 @@ static void give(void *ctx, mn_conversation *c, mn_status status) {
 }
 
 /* ---- a request ---- */
-static const char *prompt_key(const mn_ask *a) { return a->response ? "input" : a->kind == MN_ASK_CHAT ? "messages" : "prompt"; }
+const char *talk_prompt_key(const mn_ask *a) { return a->response ? "input" : a->kind == MN_ASK_CHAT ? "messages" : "prompt"; }
 static const char *session_key(const mn_ask *a) { return a->previous ? "previous_response_id" : "session_id"; }
 
 static bool encode(mn_talk *t, int64_t i, mn_refusal *why) {
   const mn_ask_prompt *p = &t->ask.prompts[i];
   char key[32];
-  if (t->ask.n_prompts > 1) snprintf(key, sizeof key, "%s.%lld", prompt_key(&t->ask), (long long)i);
-  else snprintf(key, sizeof key, "%s", prompt_key(&t->ask));
+  if (t->ask.n_prompts > 1) snprintf(key, sizeof key, "%s.%lld", talk_prompt_key(&t->ask), (long long)i);
+  else snprintf(key, sizeof key, "%s", talk_prompt_key(&t->ask));
   mn_ids *ids = &t->parts[i].ids;
   const int64_t context = mn_batcher_context(t->server->batcher);
   mn_status status = MN_OK;
@@ -250,13 +250,13 @@ static bool check_shown(mn_talk *t, const mn_chat_request *r, mn_refusal *why) {
   for (size_t i = 0; i < r->messages->count; i++) {
     const mn_value *m = r->messages->as.items[i];
     if (mn_value_get(m, "tool_calls") && !mn_template_mentions(form, "tool_calls"))
-      return mn_refuse(why, 400, prompt_key(&t->ask), "unsupported_parameter",
+      return mn_refuse(why, 400, talk_prompt_key(&t->ask), "unsupported_parameter",
                        "message %zu has tool_calls, and this model's chat template has no place for them", i + 1);
     names = names || mn_value_get(m, "name");
     if (is_a_tools(m) && !results) results = i + 1;
   }
   if (results && leaves_out(t, r, false))
-    return mn_refuse(why, 400, prompt_key(&t->ask), "unsupported_parameter",
+    return mn_refuse(why, 400, talk_prompt_key(&t->ask), "unsupported_parameter",
                      "message %zu is a tool's, and this model's chat template leaves those out", results);
   names = names && (!mn_template_mentions(form, "name") || leaves_out(t, r, true));
   if (names && t->ask.n_labels < MN_ASK_LABELS) t->ask.labels[t->ask.n_labels++] = "messages.name";
@@ -276,7 +276,7 @@ static bool tokens_of(mn_talk *t, const mn_value *messages, mn_ids *out, mn_refu
   if (!check_shown(t, &r, why)) return false;
   const mn_status status = mn_chat_tokens_on(f, &r, &known, NULL, out);
   if (status == MN_ERR_MEMORY) return no_memory(why);
-  return status == MN_OK || mn_refuse(why, 400, prompt_key(&t->ask), "invalid_value", "%s", mn_message());
+  return status == MN_OK || mn_refuse(why, 400, talk_prompt_key(&t->ask), "invalid_value", "%s", mn_message());
 }
 
 /* The one prompt of a chat: its messages, as the template writes them. */
@@ -284,7 +284,7 @@ static bool render(mn_talk *t, mn_refusal *why) {
   const char *note = t->note.data ? t->note.data : "";
   const mn_value *messages = mn_ask_messages(t->arena, t->ask.messages, why);
   mn_ids ids = {0};
-  if (!messages || (!t->ask.session && !mn_ask_check_results(t->arena, messages, prompt_key(&t->ask), why))) return false;
+  if (!messages || (!t->ask.session && !mn_ask_check_results(t->arena, messages, talk_prompt_key(&t->ask), why))) return false;
   if (t->ask.session) {
     messages = t->ask.previous ? mn_kept_after(t->arena, note, messages) : mn_kept_messages(t->arena, note, messages);
     if (!messages || mn_kept_open_note(note, messages, &t->next_note) != MN_OK) return no_memory(why);

@@ -70,6 +70,8 @@ typedef struct event_of { /* what the worker tells */
 void talk_deliver(void *event);
 /* A piece of a stream. last: it says why the answer ended. */
 void talk_send(mn_talk *t, int64_t i, const char *text, size_t n, bool last);
+/* The key of the request that holds what is to be answered. */
+const char *talk_prompt_key(const mn_ask *a);
 /* The key of the request that says what form answers have. */
 const char *talk_form_key(const mn_talk *t);
 /* The client has left: nothing is made for it any more. */

@@ -244,7 +244,7 @@ static void fail(mn_talk *t, mn_status status, const char *why) {
     mn_serve_refuse(t->x, &busy);
   } else if (!t->started && t->parts[0].task.no_room) {
     mn_refusal full;
-    mn_refuse(&full, 400, "prompt", "context_length_exceeded", "%s", why);
+    mn_refuse(&full, 400, talk_prompt_key(&t->ask), "context_length_exceeded", "%s", why);
     mn_serve_refuse(t->x, &full);
   } else if (!t->started) mn_serve_failed(t->x, status, why);
   else if (t->ask.response) {
