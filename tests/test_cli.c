@@ -399,6 +399,9 @@ static void runs_on_the_command_line(void) {
   CHECK(strstr(out, "No runs yet"), "%s", out);
   MNEME("runs list --json", 0);
   CHECK(!strncmp(out, "[]", 2), "%s", out);
+  CHECK(system("ln -s round round && MNEME_HOME=round " MN_TEST_BINARY_DIR "/mneme runs list >said 2>&1") == 1 << 8 &&
+            system("grep -q 'symbolic links' said; r=$?; rm round said; exit $r") == 0,
+        "a home that cannot be looked at is no empty one");
   MNEME("runs show 1", 1);
   CHECK(strstr(out, "mneme train"), "the remedy: %s", out);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/dir.h"
 #include "base/file.h"
 #include "base/nearest.h"
 #include "cli/cli.h"
@@ -282,8 +283,11 @@ static mn_status run(mn_cli *cli) {
   MN_TRY(mn_cli_only(cli, action == 2, "`mneme runs plot`", "metric out x x-scale y-scale smooth title"));
   const char *path = mn_cli_get(cli, "db");
   char *standard = path ? NULL : mn_runs_default_path();
-  bool none = !path && standard && !mn_file_exists(standard); /* nothing was trained here: an empty list, no error */
+  mn_path_kind kind = MN_PATH_NONE;
+  mn_status seen = standard ? mn_path_look(standard, &kind) : MN_OK;
+  bool none = standard && kind == MN_PATH_NONE; /* nothing was trained here: an empty list, no error */
   free(standard);
+  if (seen != MN_OK) return seen; /* what cannot be looked at is no empty list */
   mn_runs *db = NULL;
   if (!none || action != 0) MN_TRY(mn_runs_open(path, false, &db));
   mn_arena *arena = mn_arena_new();
