@@ -121,6 +121,14 @@ static void every_task_runs_once(void) {
   free(t);
 }
 
+/* As many as were asked for, up to what options and the public interface take. */
+static void a_pool_is_as_large_as_it_was_asked_to_be(void) {
+  mn_pool *pool = mn_pool_new(1100);
+  CHECK(pool ? mn_pool_threads(pool) == 1100 : strstr(mn_message(), "could not be started") != NULL, "%d threads: %s",
+        pool ? mn_pool_threads(pool) : 0, mn_message());
+  mn_pool_free(pool);
+}
+
 static void loops_hear_their_threads_flag(void) {
   atomic_int flag = 0;
   CHECK(!mn_stopped() && mn_stop_check("idle") == MN_OK, "nobody watches");
@@ -170,6 +178,7 @@ int main(void) {
   RUN(random_streams_have_their_moments);
   RUN(every_task_runs_once);
   RUN(workers_write_points);
+  RUN(a_pool_is_as_large_as_it_was_asked_to_be);
   RUN(loops_hear_their_threads_flag);
   RUN(a_precision_is_called_as_its_type);
   return test_end();

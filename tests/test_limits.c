@@ -98,6 +98,14 @@ static void open_files_that_are_not_there_are_a_message(void) {
   }
 }
 
+/* A small stack ended a training by a signal, without a word. The soft limit is raised, also for threads. */
+static void a_small_stack_is_a_message(void) {
+  if (TEST_ADDRESS_SANITIZER) return;
+  CHECK(sh("rm -rf out; ulimit -s 128; " TRAIN "out") == 1 && strstr(said, "128 kB (ulimit -s), and 1024"), "%s", said);
+  CHECK(access("out", F_OK) != 0, "it was refused, and began");
+  CHECK(sh("rm -rf out; ulimit -Ss 64; " TRAIN "out --threads 3") == 0, "%s", said);
+}
+
 /* The soft limit alone, and both limits at once, as `ulimit -t` sets them. */
 static void the_end_of_processor_time_is_as_an_interruption(void) {
   for (int both = 0; both < 2; both++) {
@@ -152,6 +160,7 @@ int main(void) {
   RUN(a_model);
   RUN(a_model_that_no_memory_holds);
   RUN(a_limit_on_the_size_of_files_is_a_message);
+  RUN(a_small_stack_is_a_message);
   if (!TEST_ADDRESS_SANITIZER) RUN(memory_that_is_not_there_is_a_message);
   RUN(open_files_that_are_not_there_are_a_message);
   RUN(the_end_of_processor_time_is_as_an_interruption);

@@ -3,6 +3,7 @@
  * thread that made it is; workers have C's, so that what a job writes and reads has a point in its numbers. */
 #define _GNU_SOURCE
 #include "base/base.h"
+#include "base/threads.h"
 
 #include <locale.h>
 #include <pthread.h>
@@ -77,9 +78,20 @@ int mn_cpu_count(void) {
   return n > 0 ? n : 1;
 }
 
+int mn_thread_begin(pthread_t *thread, void *(*fn)(void *), void *arg) {
+  pthread_attr_t attr;
+  size_t size = 0;
+  int error = pthread_attr_init(&attr);
+  if (error) return error;
+  if (pthread_attr_getstacksize(&attr, &size) == 0 && size < MN_STACK_LEAST) error = pthread_attr_setstacksize(&attr, MN_STACK_LEAST);
+  if (!error) error = pthread_create(thread, &attr, fn, arg);
+  pthread_attr_destroy(&attr);
+  return error;
+}
+
 mn_pool *mn_pool_new(int threads) {
   if (threads <= 0) threads = mn_cpu_count();
-  if (threads > 1024) threads = 1024;
+  if (threads > MN_THREADS_MOST) threads = MN_THREADS_MOST;
   mn_pool *p = mn_alloc_aligned(sizeof *p);
   if (!p) return NULL;
   *p = (mn_pool){.threads = 1};
@@ -92,7 +104,7 @@ mn_pool *mn_pool_new(int threads) {
   }
   for (int i = 1; i < threads; i++) {
     p->workers[i] = (worker){.pool = p, .index = i};
-    int error = pthread_create(&p->workers[i].thread, NULL, worker_main, &p->workers[i]);
+    int error = mn_thread_begin(&p->workers[i].thread, worker_main, &p->workers[i]);
     if (error) {
       mn_fail(MN_ERR_MEMORY, "thread %d of %d could not be started: %s; use fewer (--threads 1 needs none)", i + 1, threads,
               strerror(error));

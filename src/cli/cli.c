@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/nearest.h"
+#include "base/threads.h"
 
 /* ---- interruption ------------------------------------------------------------------------------------------------- */
 
@@ -449,6 +450,17 @@ static mn_status check_words(int argc, char **argv) {
   return MN_OK;
 }
 
+/* A stack that is too small ends a process without a word. It grows up to the limit of the moment, so the soft one is raised as far as the
+ * hard one allows. */
+static mn_status check_stack(void) {
+  struct rlimit l;
+  if (getrlimit(RLIMIT_STACK, &l) != 0 || l.rlim_cur == RLIM_INFINITY || l.rlim_cur >= MN_STACK_LEAST) return MN_OK;
+  l.rlim_cur = l.rlim_max == RLIM_INFINITY || l.rlim_max > MN_STACK_LEAST ? MN_STACK_LEAST : l.rlim_max;
+  if (l.rlim_cur >= MN_STACK_LEAST && setrlimit(RLIMIT_STACK, &l) == 0) return MN_OK;
+  return mn_fail(MN_ERR_MEMORY, "the stack may have %llu kB (ulimit -s), and %d are needed", (unsigned long long)l.rlim_cur >> 10,
+                 MN_STACK_LEAST >> 10);
+}
+
 int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs) {
   mn_print_begin();
   stop_flag = signalled;
@@ -460,7 +472,8 @@ int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs)
   }
   bool json = has_word(argc, argv, "--json");
   const char *first = argv[1];
-  mn_status status = check_words(argc, argv);
+  mn_status status = check_stack();
+  if (status == MN_OK) status = check_words(argc, argv);
   if (status != MN_OK) return report(status, json);
   if (!strcmp(first, "--help") || !strcmp(first, "-h") || (!strcmp(first, "help") && argc == 2)) {
     mn_cli_print_verbs(stdout, verbs, n_verbs);

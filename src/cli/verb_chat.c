@@ -11,6 +11,7 @@
 
 #include "base/dir.h"
 #include "base/file.h"
+#include "base/threads.h"
 #include "cli/chat_lines.h"
 #include "cli/chat_sessions.h"
 #include "cli/chat_text.h"
@@ -72,7 +73,7 @@ static void *work(void *ctx) {
 
 static mn_status begin_work(chat *c) {
   c->worked = MN_OK;
-  c->works = pthread_create(&c->thread, NULL, work, c) == 0;
+  c->works = mn_thread_begin(&c->thread, work, c) == 0;
   return c->works ? MN_OK : end_turn(c);
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "serve/batcher_internal.h"
+#include "base/threads.h"
 
 /* ---- what becomes of a task ---- */
 /* Its reader is kept for the next prompt, empty: what it had read costs nothing any more. */
@@ -486,7 +487,7 @@ mn_status mn_batcher_new(const mn_batcher_config *config, mn_batcher **out) {
   pthread_mutex_init(&b->mutex, NULL);
   pthread_cond_init(&b->wake, NULL);
   mn_status status = open_batcher(b);
-  if (status == MN_OK && pthread_create(&b->thread, NULL, work, b) != 0) status = mn_fail(MN_ERR_MEMORY, "no thread for the batcher");
+  if (status == MN_OK && mn_thread_begin(&b->thread, work, b) != 0) status = mn_fail(MN_ERR_MEMORY, "no thread for the batcher");
   else b->runs = status == MN_OK;
   if (status != MN_OK) mn_batcher_free(b);
   else *out = b;

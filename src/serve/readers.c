@@ -1,5 +1,6 @@
 /* readers.c - see readers.h. */
 #include "serve/readers.h"
+#include "base/threads.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -49,7 +50,7 @@ mn_status mn_readers_new(int threads, int64_t waiting, mn_readers **out) {
   r->last = &r->first, r->most = waiting;
   pthread_mutex_init(&r->mutex, NULL);
   pthread_cond_init(&r->wake, NULL);
-  while (r->n < threads && r->n < MOST_THREADS && pthread_create(&r->threads[r->n], NULL, work, r) == 0) r->n++;
+  while (r->n < threads && r->n < MOST_THREADS && mn_thread_begin(&r->threads[r->n], work, r) == 0) r->n++;
   if (r->n) *out = r;
   else mn_readers_free(r);
   return *out ? MN_OK : mn_fail(MN_ERR_MEMORY, "no thread can be made that reads requests");
