@@ -4,7 +4,7 @@
  * Everything is behind opaque handles and plain types; no struct is exposed, so that programs keep linking as Mneme grows.
  *
  * ERRORS. Every function that can fail returns mn_status. On failure mn_message() says what happened, where, and what to do;
- * results that are pointers are then NULL. No function prints, exits or aborts.
+ * results that are pointers are then NULL. NULL for a handle is MN_ERR_ARG, too (numbers: 0 or -1). No function prints, exits or aborts.
  * OWNERSHIP. What a _new, _open or _fork function gives is freed with the _free function of the same name; all _free functions
  * accept NULL. An mn_lm must outlive its streams. Arrays and texts that a function hands over are freed with mn_release;
  * results marked "borrowed" belong to the handle.

@@ -2,6 +2,8 @@
  * steps opens, streams, is saved, loaded and forked; batches are independent streams; generation is reproducible and can be
  * stopped; wrong use is named, and never crashes. */
 #include <mneme.h>
+#include <mneme_chat.h>
+#include <mneme_classify.h>
 
 #include <locale.h>
 #include <sys/wait.h>
@@ -358,6 +360,80 @@ static void wrong_use_is_named(void) {
   CHECK(mn_version()[0] && mn_status_name(MN_ERR_IO)[0], "names");
 }
 
+/* Every function, without a handle: refused by its name, a number of nothing, and no result that could be taken for one. */
+static void no_handle_is_an_error(void) {
+  int32_t ids[] = {1}, *tokens = ids;
+  char *text = (char *)ids;
+  const char *name = "x", *type = "x";
+  const float *logits = (const float *)(const void *)ids;
+  float nll[1];
+  double d;
+  size_t n = 7;
+  int64_t told = 7;
+  int dims = 7;
+  mn_stream *s = (mn_stream *)(void *)ids;
+  mn_chat *c = (mn_chat *)(void *)ids;
+  mn_lm_free(NULL), mn_stream_free(NULL), mn_training_free(NULL), mn_chat_free(NULL), mn_classifier_free(NULL), mn_release(NULL);
+#define REFUSED(call) CHECK((call) == MN_ERR_ARG && !strncmp(mn_message(), #call, strcspn(#call, "(")), "%s", mn_message())
+  REFUSED(mn_lm_encode(NULL, "a", 1, &tokens, &n));
+  REFUSED(mn_lm_decode(NULL, ids, 1, &text, &n));
+  REFUSED(mn_stream_new(NULL, NULL, &s));
+  CHECK(!tokens && !text && !n && !s, "what failed gave something");
+  s = (mn_stream *)(void *)ids;
+  REFUSED(mn_stream_fork(NULL, &s));
+  REFUSED(mn_stream_reset(NULL));
+  REFUSED(mn_stream_feed(NULL, ids, 1, &logits));
+  REFUSED(mn_stream_score(NULL, ids, ids, 1, nll));
+  REFUSED(mn_stream_report(NULL, "surprise"));
+  REFUSED(mn_stream_report_at(NULL, 0, &name, NULL, &told));
+  CHECK(!s && !logits && !name && !told, "what failed gave something");
+  name = "x";
+  REFUSED(mn_stream_save(NULL, "x"));
+  REFUSED(mn_stream_load(NULL, "x"));
+  REFUSED(mn_stream_tensor(NULL, 0, &name, &type, &dims, NULL, NULL));
+  CHECK(!name && !type && !dims, "what failed gave something");
+  REFUSED(mn_stream_generate(NULL, ids, 1, 1, NULL, NULL, NULL));
+  REFUSED(mn_training_step(NULL, &d));
+  REFUSED(mn_training_validate(NULL, &d));
+  REFUSED(mn_training_save(NULL, "x"));
+  REFUSED(mn_chat_new(NULL, NULL, NULL, &c));
+  CHECK(!c, "what failed gave something");
+  c = (mn_chat *)(void *)ids;
+  REFUSED(mn_chat_fork(NULL, &c));
+  CHECK(!c, "what failed gave something");
+  c = (mn_chat *)(void *)ids;
+  REFUSED(mn_chat_load(NULL, NULL, "x", &c));
+  CHECK(!c, "what failed gave something");
+  REFUSED(mn_chat_say(NULL, "a", 1, NULL, NULL, NULL));
+  REFUSED(mn_chat_back(NULL, 0));
+  REFUSED(mn_chat_save(NULL, "x"));
+  REFUSED(mn_classifier_feed(NULL, nll, 1, NULL));
+  REFUSED(mn_classifier_judge(NULL, &d));
+  REFUSED(mn_classifier_reset(NULL));
+  CHECK(!mn_lm_vocab_size(NULL) && !mn_lm_parameters(NULL) && mn_lm_end_token(NULL) == -1 && !mn_stream_report_count(NULL) &&
+            !mn_stream_limit(NULL) && !mn_stream_position(NULL) && !mn_stream_state_bytes(NULL) && !mn_stream_tensor_count(NULL) &&
+            !mn_training_steps(NULL) && !mn_training_done(NULL) && !mn_chat_turns(NULL) && !mn_chat_tokens_read(NULL) &&
+            !mn_classifier_classes(NULL) && !mn_classifier_channels(NULL) && !mn_classifier_position(NULL) &&
+            !mn_classifier_is_stream(NULL) && !mn_classifier_label(NULL, 0) && mn_classifier_late(NULL) == -1,
+        "numbers of nothing");
+#undef REFUSED
+  mn_lm *lm = (mn_lm *)(void *)ids;
+  CHECK(mn_lm_open("", 1, &lm) == MN_ERR_IO && !lm && strstr(mn_message(), "name of the model is empty"), "%s", mn_message());
+  if (mn_lm_open(MODEL, 1, &lm) != MN_OK) return;
+  s = (mn_stream *)(void *)ids;
+  CHECK(mn_stream_new(lm, (const char *const[]){"batch", NULL}, &s) == MN_ERR_CONFIG && !s && !strstr(mn_message(), "--set"), "%s",
+        mn_message());
+  CHECK_OK(mn_stream_new(lm, NULL, &s));
+  CHECK(mn_stream_load(s, "") == MN_ERR_IO && strstr(mn_message(), "its name is empty"), "%s", mn_message());
+  tokens = ids, text = (char *)ids;
+  CHECK(mn_lm_encode(lm, NULL, 3, &tokens, &n) == MN_ERR_ARG && !tokens, "%s", mn_message());
+  CHECK(mn_lm_decode(lm, NULL, 3, &text, &n) == MN_ERR_ARG && !text, "%s", mn_message());
+  name = "x";
+  CHECK(mn_stream_tensor(s, 999, &name, NULL, NULL, NULL, NULL) == MN_ERR_ARG && !name, "%s", mn_message());
+  mn_stream_free(s);
+  mn_lm_free(lm);
+}
+
 int main(void) {
   RUN(set_up);
   RUN(the_examples_run);
@@ -370,6 +446,7 @@ int main(void) {
   RUN(batches_are_independent_streams);
   RUN(memory_is_saved_loaded_and_forked);
   RUN(what_the_model_tells_about_each_token);
+  RUN(no_handle_is_an_error);
   RUN(wrong_use_is_named);
   return test_end();
 }

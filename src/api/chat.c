@@ -60,6 +60,7 @@ static const mn_value *messages(mn_arena *arena, const char *role, const char *t
 
 mn_status mn_chat_new(const mn_lm *lm, const char *template_file, const char *system, mn_chat **out) {
   MN_DOOR;
+  if (out) *out = NULL;
   if (!lm || !out) return mn_fail(MN_ERR_ARG, "mn_chat_new: lm and out must not be NULL");
   mn_chat *c;
   mn_session_config config = {.batch = 1};
@@ -84,9 +85,9 @@ mn_status mn_chat_new(const mn_lm *lm, const char *template_file, const char *sy
 
 mn_status mn_chat_fork(const mn_chat *c, mn_chat **out) {
   MN_DOOR;
+  if (out) *out = NULL;
   if (!c || !out) return mn_fail(MN_ERR_ARG, "mn_chat_fork: c and out must not be NULL");
   mn_chat *to;
-  *out = NULL;
   MN_TRY(blank(c->lm, c->template, &to));
   mn_status status = mn_conversation_fork(c->conversation, &to->conversation);
   mn_text_add_bytes(&to->note, c->note.data, c->note.len);
@@ -105,6 +106,7 @@ static const mn_value *said(mn_arena *arena, const mn_chat *c) {
 }
 
 int64_t mn_chat_turns(const mn_chat *c) {
+  if (!c) return 0;
   mn_arena *arena = mn_arena_new();
   const mn_value *list = arena ? said(arena, c) : NULL;
   const int64_t n = list ? (int64_t)(list->count / 2) : 0; /* a system's message is before the pairs */
@@ -112,10 +114,11 @@ int64_t mn_chat_turns(const mn_chat *c) {
   return n;
 }
 
-int64_t mn_chat_tokens_read(const mn_chat *c) { return (int64_t)mn_conversation_fed(c->conversation); }
+int64_t mn_chat_tokens_read(const mn_chat *c) { return !c ? 0 : (int64_t)mn_conversation_fed(c->conversation); }
 
 mn_status mn_chat_back(mn_chat *c, int64_t turns) {
   MN_DOOR;
+  MN_NEED_HANDLE(c, "c");
   const int64_t all = mn_chat_turns(c);
   if (turns < 0 || turns > all)
     return mn_fail(MN_ERR_ARG, "mn_chat_back: a chat of %lld turns cannot take back %lld", (long long)all, (long long)turns);
@@ -222,10 +225,10 @@ mn_status mn_chat_save(mn_chat *c, const char *path) {
 
 mn_status mn_chat_load(const mn_lm *lm, const char *template_file, const char *path, mn_chat **out) {
   MN_DOOR;
+  if (out) *out = NULL;
   if (!lm || !path || !out) return mn_fail(MN_ERR_ARG, "mn_chat_load: lm, path and out must not be NULL");
   mn_chat *c;
   mn_session_config config = {.batch = 1};
-  *out = NULL;
   MN_TRY(blank(lm, template_file, &c));
   mn_status status = mn_lm_program(lm, &config.program);
   if (status == MN_OK) status = mn_loaded_begin(&c->loaded, path);

@@ -109,6 +109,8 @@ static mn_status grow(mn_classifier *c, int64_t n) {
 mn_status mn_classifier_feed(mn_classifier *c, const float *frames, int64_t n, double *p) {
   MN_DOOR;
   if (!c || !frames || n < 1) return mn_fail(MN_ERR_ARG, "mn_classifier_feed: c and frames must not be NULL, and n at least 1");
+  if (n > INT64_MAX / (int64_t)sizeof(float) / c->channels)
+    return mn_fail(MN_ERR_ARG, "mn_classifier_feed: no memory holds %lld frames of %lld numbers", (long long)n, (long long)c->channels);
   for (int64_t i = 0; i < n * c->channels; i++)
     if (!isfinite(frames[i]))
       return mn_fail(MN_ERR_NUMERIC, "mn_classifier_feed: frame %lld holds a number that is not finite", (long long)(i / c->channels));

@@ -4,6 +4,8 @@
 #ifndef MN_API_DOOR_H
 #define MN_API_DOOR_H
 
+#include "base/base.h"
+
 #include <langinfo.h>
 #include <locale.h>
 #include <string.h>
@@ -27,6 +29,12 @@ static inline void mn_door_leave(const mn_door *d) {
   uselocale(d->outside);
   freelocale(d->inside);
 }
+
+/* A handle that is NULL is refused by the name of the function. */
+#define MN_NEED_HANDLE(handle, name)                                                                                                       \
+  do {                                                                                                                                     \
+    if (!(handle)) return mn_fail(MN_ERR_ARG, "%s: %s is NULL", __func__, name);                                                           \
+  } while (0)
 
 #define MN_DOOR __attribute__((cleanup(mn_door_leave), unused)) const mn_door door = mn_door_enter()
 

@@ -30,6 +30,9 @@ struct mn_stream {
 const char *mn_version(void) { return MN_VERSION; }
 void mn_release(void *p) { free(p); }
 
+/* Where a handle must be given: MN_ERR_ARG, with the function's name. */
+#define NEED(handle) MN_NEED_HANDLE(handle, #handle)
+
 /* ---- models ---- */
 mn_status mn_lm_open(const char *dir, int threads, mn_lm **out) {
   MN_DOOR;
@@ -57,15 +60,16 @@ void mn_lm_free(mn_lm *lm) {
   free(lm);
 }
 
-int64_t mn_lm_vocab_size(const mn_lm *lm) { return lm->bundle.model->config.vocab_size; }
-int64_t mn_lm_parameters(const mn_lm *lm) { return mn_params_count(lm->bundle.params); }
-int32_t mn_lm_end_token(const mn_lm *lm) { return lm->bundle.tokenizer ? mn_tokenizer_eos(lm->bundle.tokenizer) : -1; }
+int64_t mn_lm_vocab_size(const mn_lm *lm) { return !lm ? 0 : lm->bundle.model->config.vocab_size; }
+int64_t mn_lm_parameters(const mn_lm *lm) { return !lm ? 0 : mn_params_count(lm->bundle.params); }
+int32_t mn_lm_end_token(const mn_lm *lm) { return lm && lm->bundle.tokenizer ? mn_tokenizer_eos(lm->bundle.tokenizer) : -1; }
 
 mn_status mn_lm_encode(const mn_lm *lm, const char *text, size_t bytes, int32_t **tokens, size_t *n) {
   MN_DOOR;
+  if (tokens) *tokens = NULL;
+  if (n) *n = 0;
+  NEED(lm);
   if (!tokens || !n || (!text && bytes)) return mn_fail(MN_ERR_ARG, "mn_lm_encode: text, tokens and n must not be NULL");
-  *tokens = NULL;
-  *n = 0;
   MN_TRY(mn_bundle_need_tokenizer(&lm->bundle, "the model's directory"));
   mn_ids ids = {0};
   mn_status status = mn_tokenizer_encode(lm->bundle.tokenizer, text ? text : "", bytes, 0, &ids);
@@ -81,8 +85,10 @@ mn_status mn_lm_encode(const mn_lm *lm, const char *text, size_t bytes, int32_t 
 
 mn_status mn_lm_decode(const mn_lm *lm, const int32_t *tokens, size_t n, char **text, size_t *bytes) {
   MN_DOOR;
+  if (text) *text = NULL;
+  if (bytes) *bytes = 0;
+  NEED(lm);
   if (!text || (!tokens && n)) return mn_fail(MN_ERR_ARG, "mn_lm_decode: tokens and text must not be NULL");
-  *text = NULL;
   MN_TRY(mn_bundle_need_tokenizer(&lm->bundle, "the model's directory"));
   mn_text t = {0};
   mn_status status = mn_tokenizer_decode(lm->bundle.tokenizer, tokens, n, true, &t);
@@ -129,8 +135,8 @@ mn_status mn_lm_program(const mn_lm *lm, mn_program **out) {
 
 mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream **out) {
   MN_DOOR;
+  if (out) *out = NULL;
   if (!out || !lm) return mn_fail(MN_ERR_ARG, "mn_stream_new: lm and out must not be NULL");
-  *out = NULL;
   stream_settings c;
   MN_TRY(mn_settings_read(settings, stream_fields, &c));
   mn_stream *s = mn_calloc(1, sizeof *s);
@@ -154,6 +160,7 @@ void mn_stream_free(mn_stream *s) {
 
 mn_status mn_stream_fork(const mn_stream *s, mn_stream **out) {
   MN_DOOR;
+  if (out) *out = NULL;
   if (!out || !s) return mn_fail(MN_ERR_ARG, "mn_stream_fork: s and out must not be NULL");
   mn_stream *copy = *out = mn_calloc(1, sizeof *copy);
   if (!copy) return MN_ERR_MEMORY;
@@ -168,12 +175,14 @@ mn_status mn_stream_fork(const mn_stream *s, mn_stream **out) {
 
 mn_status mn_stream_reset(mn_stream *s) {
   MN_DOOR;
+  NEED(s);
   return mn_session_reset(s->session);
 }
 
 mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const float **logits) {
   MN_DOOR;
   if (logits) *logits = NULL;
+  NEED(s);
   s->told = 0;
   if (!tokens) return mn_fail(MN_ERR_ARG, "mn_stream_feed: tokens is NULL");
   MN_TRY(mn_session_feed(s->session, tokens, n, logits));
@@ -183,6 +192,7 @@ mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const f
 
 mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
   MN_DOOR;
+  NEED(s);
   s->told = 0;
   if (!tokens || !targets || !nll) return mn_fail(MN_ERR_ARG, "mn_stream_score: tokens, targets and nll must not be NULL");
   MN_TRY(mn_session_score(s->session, tokens, targets, n, nll));
@@ -193,17 +203,19 @@ mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *ta
 /* ---- what the model tells about each token ---- */
 mn_status mn_stream_report(mn_stream *s, const char *name) {
   MN_DOOR;
+  NEED(s);
   s->told = 0;
   return mn_session_report(s->session, name);
 }
 
-int mn_stream_report_count(const mn_stream *s) { return mn_session_report_count(s->session); }
+int mn_stream_report_count(const mn_stream *s) { return !s ? 0 : mn_session_report_count(s->session); }
 
 mn_status mn_stream_report_at(const mn_stream *s, int i, const char **path, const float **values, int64_t *n) {
   MN_DOOR;
   if (path) *path = NULL;
   if (values) *values = NULL;
   if (n) *n = 0;
+  NEED(s);
   int count = mn_session_report_count(s->session);
   if (i < 0 || i >= count)
     return mn_fail(MN_ERR_ARG, "mn_stream_report_at: there is no report %d of %d%s", i, count,
@@ -215,20 +227,23 @@ mn_status mn_stream_report_at(const mn_stream *s, int i, const char **path, cons
 }
 
 int64_t mn_stream_limit(const mn_stream *s) {
+  if (!s) return 0;
   int64_t tokens = mn_session_limit(s->session).tokens;
   return tokens == MN_LIMIT_NONE ? 0 : tokens;
 }
-int64_t mn_stream_position(const mn_stream *s) { return mn_session_position(s->session); }
-size_t mn_stream_state_bytes(const mn_stream *s) { return mn_session_state_bytes(s->session); }
+int64_t mn_stream_position(const mn_stream *s) { return !s ? 0 : mn_session_position(s->session); }
+size_t mn_stream_state_bytes(const mn_stream *s) { return !s ? 0 : mn_session_state_bytes(s->session); }
 
 mn_status mn_stream_save(mn_stream *s, const char *path) {
   MN_DOOR;
+  NEED(s);
   if (!path) return mn_fail(MN_ERR_ARG, "mn_stream_save: path is NULL");
   return mn_session_save_over(s->session, path, mn_loaded_at(&s->loaded, path));
 }
 mn_status mn_stream_load(mn_stream *s, const char *path) {
   MN_DOOR;
   mn_loaded from;
+  NEED(s);
   if (!path) return mn_fail(MN_ERR_ARG, "mn_stream_load: path is NULL");
   MN_TRY(mn_loaded_begin(&from, path));
   mn_status status = mn_session_load(s->session, path);
@@ -237,11 +252,15 @@ mn_status mn_stream_load(mn_stream *s, const char *path) {
   return status;
 }
 
-int mn_stream_tensor_count(const mn_stream *s) { return mn_session_count(s->session); }
+int mn_stream_tensor_count(const mn_stream *s) { return !s ? 0 : mn_session_count(s->session); }
 
 mn_status mn_stream_tensor(const mn_stream *s, int i, const char **name, const char **type, int *n_dims, int64_t *dims, double *norm) {
   MN_DOOR;
   mn_session_tensor t;
+  if (name) *name = NULL;
+  if (type) *type = NULL;
+  if (n_dims) *n_dims = 0;
+  NEED(s);
   MN_TRY(mn_session_at(s->session, i, &t));
   if (name) *name = t.info.name;
   if (type) *type = mn_dtype_name(t.info.dtype);
@@ -283,6 +302,7 @@ static mn_status generate(mn_stream *s, mn_sampler *sampler, const int32_t *prom
 mn_status mn_stream_generate(mn_stream *s, const int32_t *prompt, int64_t n, int64_t max_tokens, const char *const *settings,
                              mn_token_fn on_token, void *ctx) {
   MN_DOOR;
+  NEED(s);
   if (!prompt || n < 1) return mn_fail(MN_ERR_ARG, "mn_stream_generate: the prompt needs at least one token");
   if (s->batch != 1) return mn_fail(MN_ERR_ARG, "mn_stream_generate: the stream has batch %lld; it must be 1", (long long)s->batch);
   mn_sampling c;

@@ -39,6 +39,7 @@ void mn_training_free(mn_training *t) {
 
 mn_status mn_training_step(mn_training *t, double *loss) {
   MN_DOOR;
+  MN_NEED_HANDLE(t, "t");
   mn_step_result r;
   MN_TRY(mn_trainer_step(t->trainer, &r));
   if (loss) *loss = r.loss;
@@ -47,14 +48,15 @@ mn_status mn_training_step(mn_training *t, double *loss) {
 
 mn_status mn_training_validate(mn_training *t, double *loss) {
   MN_DOOR;
+  MN_NEED_HANDLE(t, "t");
   mn_evaluation e;
   MN_TRY(mn_trainer_validate(t->trainer, NULL, &e));
   if (loss) *loss = e.batches ? e.loss : (double)NAN;
   return MN_OK;
 }
 
-int64_t mn_training_steps(const mn_training *t) { return t->recipe->train.steps; }
-int64_t mn_training_done(const mn_training *t) { return mn_trainer_steps_done(t->trainer); }
+int64_t mn_training_steps(const mn_training *t) { return t ? t->recipe->train.steps : 0; }
+int64_t mn_training_done(const mn_training *t) { return !t ? 0 : mn_trainer_steps_done(t->trainer); }
 
 /* A directory may hold what this training saved before; another's model, or a run with checkpoints, is not replaced. */
 static mn_status own_place(const mn_training *t, const char *dir) {
@@ -80,6 +82,7 @@ static mn_status own_place(const mn_training *t, const char *dir) {
 
 mn_status mn_training_save(const mn_training *t, const char *dir) {
   MN_DOOR;
+  MN_NEED_HANDLE(t, "t");
   if (!dir || !*dir) return mn_fail(MN_ERR_ARG, "mn_training_save: dir is %s", dir ? "empty" : "NULL");
   mn_model_dir there;
   MN_TRY(mn_model_dir_look(dir, &there));

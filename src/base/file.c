@@ -22,6 +22,8 @@ int mn_file_open_retry(const char *path, int flags, mode_t mode) {
 }
 
 mn_status mn_file_open_to_read(const char *path, int *fd, struct stat *st) {
+  *fd = -1;
+  if (!*path) return mn_fail(MN_ERR_IO, "could not open a file: its name is empty");
   *fd = mn_file_open_retry(path, O_RDONLY | O_NONBLOCK, 0); /* opening a pipe that nobody writes to would wait for ever */
   if (*fd < 0) return mn_fail(MN_ERR_IO, "could not open %s: %s", path, strerror(errno));
   int fault = 0;

@@ -122,6 +122,7 @@ static mn_status map_fd(const char *path, int fd, mn_map *map) {
 
 mn_status mn_map_open(const char *path, mn_map *map) {
   *map = (mn_map){0};
+  if (!*path) return mn_fail(MN_ERR_IO, "could not open a file: its name is empty");
   int fd;
   do fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe that nobody writes to would be waited for */
   while (fd < 0 && errno == EINTR);

@@ -35,6 +35,7 @@ static mn_status form_of_dir(const char *dir, mn_checkpoint_form *out) {
 mn_status mn_checkpoint_form_at(const char *path, mn_checkpoint_form *out) {
   mn_file_info info;
   *out = MN_FORM_MNEME;
+  if (!*path) return mn_fail(MN_ERR_IO, "the name of the model is empty");
   MN_TRY(mn_file_stat(path, &info));
   if (!info.exists) return mn_fail(MN_ERR_IO, "%s does not exist", path);
   if (info.is_dir) return form_of_dir(path, out);

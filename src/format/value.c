@@ -205,17 +205,22 @@ static mn_status put(const setting *s, const mn_value *old, const char *path, co
 }
 
 mn_status mn_value_set(mn_arena *arena, const mn_value *root, const char *assignment, const mn_value **out) {
+  return mn_value_set_by(arena, root, "--set", assignment, out);
+}
+
+mn_status mn_value_set_by(mn_arena *arena, const mn_value *root, const char *by, const char *assignment, const mn_value **out) {
   *out = NULL;
   char shown[MN_PRINTABLE];
   const char *equals = strchr(assignment, '=');
   if (mn_utf8_valid(assignment, strlen(assignment)) != strlen(assignment))
-    return mn_fail(MN_ERR_CONFIG, "--set %s: not valid UTF-8", mn_printable(assignment, shown));
+    return mn_fail(MN_ERR_CONFIG, "%s %s: not valid UTF-8", by, mn_printable(assignment, shown));
   if (!equals || equals == assignment)
-    return mn_fail(MN_ERR_CONFIG, "--set %s: expected key=value, as in --set model.d_model=256", mn_printable(assignment, shown));
+    return mn_fail(MN_ERR_CONFIG, "%s %s: expected key=value, as in %s", by, mn_printable(assignment, shown),
+                   !strcmp(by, "--set") ? "--set model.d_model=256" : "batch=2");
   if (!equals[1 + strspn(equals + 1, " \t\r\n")])
-    return mn_fail(MN_ERR_CONFIG, "--set %s: there is no value; `%.*s=null` takes the default", mn_printable(assignment, shown),
+    return mn_fail(MN_ERR_CONFIG, "%s %s: there is no value; `%.*s=null` takes the default", by, mn_printable(assignment, shown),
                    (int)(equals - assignment), assignment);
-  const char *source = mn_arena_format(arena, "--set %s", mn_printable(assignment, shown));
+  const char *source = mn_arena_format(arena, "%s %s", by, mn_printable(assignment, shown));
   char *path = mn_arena_format(arena, "%.*s", (int)(equals - assignment), assignment);
   if (!source || !path) return MN_ERR_MEMORY;
   setting s = {arena, source, NULL};

@@ -54,6 +54,8 @@ const char *mn_value_show(const mn_value *v, char buf[MN_PLACE]);
 /* A new root in which the value at a dotted path is replaced, e.g. "model.blocks.2.mixer.window=64"; the right side is
  * YAML ("[1, 2]", "true", "text"). Missing maps on the way are made; a number picks an item of a list. */
 mn_status mn_value_set(mn_arena *arena, const mn_value *root, const char *assignment, const mn_value **out);
+/* The same, where messages begin not with "--set" but with what the one who assigns knows it by. */
+mn_status mn_value_set_by(mn_arena *arena, const mn_value *root, const char *by, const char *assignment, const mn_value **out);
 
 /* For parsers: the path of a member; the end of it when it is long, so that its size is bounded. */
 const char *mn_value_path_key(mn_arena *arena, const char *parent, const char *key);
