@@ -229,19 +229,13 @@ static int32_t special_named(const mn_tokenizer *tok, const char *name) {
 
 /* Tokens after which a model has ended its answer: what the file names stands there already. */
 static void find_ends(mn_tokenizer *tok) {
-  static const char *const names[] = {"<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<end_of_turn>", "<turn|>", "<|end|>", "<|end_of_turn|>",
-                                      "<|END_OF_TURN_TOKEN|>", "<|return|>", "<|call|>", "<|calls|>", "<|flush|>", "<|eot|>", "<EOT>",
-                                      "[EOT]", "[EOS]", "<end_of_utterance>", "<|tool_response>", "[e~[", "</s>", "<eos>", "<|endoftext|>",
-                                      "<|end_of_text|>", "<｜end▁of▁sentence｜>",
-                                      /* where code is filled in: what is behind them is padding, or of another file */
-                                      "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>",
-                                      "<fim-repo>", "<reponame>", "<REPO>", "<|file_sep|>"};
   int32_t eos = mn_tokenizer_eos(tok);
   bool channels =
       special_named(tok, "<|return|>") >= 0 && special_named(tok, "<|call|>") >= 0; /* there <|end|> ends a message of several */
   if (eos >= 0 && !mn_tokenizer_is_end(tok, eos)) tok->ends[tok->n_ends++] = eos;
-  for (size_t i = 0; i < sizeof names / sizeof *names && tok->n_ends < MAX_ENDS; i++) {
-    int32_t id = channels && !strcmp(names[i], "<|end|>") ? -1 : special_named(tok, names[i]);
+  for (const mn_token_name *k = mn_token_names; k->name && tok->n_ends < MAX_ENDS; k++) {
+    if (!(k->is & MN_NAME_ENDS) || (channels && !strcmp(k->name, "<|end|>"))) continue;
+    const int32_t id = special_named(tok, k->name);
     if (id >= 0 && !mn_tokenizer_is_end(tok, id)) tok->ends[tok->n_ends++] = id;
   }
 }

@@ -39,57 +39,13 @@ static bool is_one_of(const char *const *names, const mn_gguf_bytes *text) {
   return false;
 }
 
-/* Tokens with these names are control tokens, whatever the file says of them: there are files that say otherwise, and none in which they are
+/* Tokens with some names are control tokens, whatever the file says of them: there are files that say otherwise, and none in which they are
  * words of a text. */
 static bool is_control(const mn_gguf_bytes *text) {
-  static const char *const names[] = {"<|eot_id|>",
-                                      "<|im_end|>",
-                                      "<|end|>",
-                                      "<|return|>",
-                                      "<|call|>",
-                                      "<|calls|>",
-                                      "<|flush|>",
-                                      "<end_of_turn>",
-                                      "<|endoftext|>",
-                                      "<|end_of_text|>",
-                                      "<|eom_id|>",
-                                      "<EOT>",
-                                      "_<EOT>",
-                                      "[EOT]",
-                                      "[EOS]",
-                                      "<end_of_utterance>",
-                                      "<turn|>",
-                                      "<｜end▁of▁sentence｜>",
-                                      "<|tool_response>",
-                                      "[e~[",
-                                      "<|fim_prefix|>",
-                                      "<fim-prefix>",
-                                      "<fim_prefix>",
-                                      "<｜fim▁begin｜>",
-                                      "<PRE>",
-                                      "<|code_prefix|>",
-                                      "<|fim_suffix|>",
-                                      "<fim-suffix>",
-                                      "<fim_suffix>",
-                                      "<｜fim▁hole｜>",
-                                      "<SUF>",
-                                      "<|code_suffix|>",
-                                      "<|fim_middle|>",
-                                      "<fim-middle>",
-                                      "<fim_middle>",
-                                      "<｜fim▁end｜>",
-                                      "<MID>",
-                                      "<|code_middle|>",
-                                      "<|fim_pad|>",
-                                      "<fim-pad>",
-                                      "<fim_pad>",
-                                      "<|fim_repo|>",
-                                      "<|repo_name|>",
-                                      "<fim-repo>",
-                                      "<reponame>",
-                                      "<|file_sep|>",
-                                      NULL};
-  return text->n && strchr("<[_", text->data[0]) && is_one_of(names, text);
+  if (!text->n || !strchr("<[_", text->data[0])) return false;
+  for (const mn_token_name *k = mn_token_names; k->name; k++)
+    if ((k->is & MN_NAME_CONTROL) && strlen(k->name) == text->n && !memcmp(k->name, text->data, text->n)) return true;
+  return false;
 }
 
 static int kind_of(const gguf_reader *r, size_t i) {

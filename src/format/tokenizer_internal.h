@@ -107,6 +107,14 @@ typedef struct mn_decode_op {
 
 enum { MAX_STEPS = 16, MAX_TEMPLATE = 16, MAX_ENDS = 16 };
 
+/* What a token's name says of it: it ends an answer where it is a special token; it is a control token where a GGUF file says otherwise. */
+enum { MN_NAME_ENDS = 1, MN_NAME_CONTROL = 2 };
+typedef struct mn_token_name {
+  const char *name;
+  unsigned is;
+} mn_token_name;
+extern const mn_token_name mn_token_names[]; /* NULL ends it */
+
 typedef struct merge { /* of an open-addressing table; key 0xFFFF... is empty */
   uint64_t key;        /* left id << 32 | right id */
   uint32_t rank;
