@@ -197,6 +197,8 @@ def markup(b, me, check):
           "what is said is text, not markup")
     b.value("location.hash = '#<img src=x onerror=alert(1)>'; true")
     check(b.until(f"/is no name of a session/.test({FAULT})"), "also as the name of a session")
+    b.value("location.hash = ''; true")
+    check(b.until(f"shown === null && {FAULT} === ''"), "without a name in the address a new one begins")
 
 
 def stops(b, me, check):
@@ -226,6 +228,7 @@ def refusals(b, me, check):
     check(b.until(f"{REST} && {FAULT} !== ''"), "a question that is too long is refused")
     check("context" in b.value(FAULT), f"with the reason: {b.value(FAULT)[:100]}")
     check(b.value(BOX) == long and b.value(f"{SAID}.length") == 0, "and is still there to be made shorter")
+    check(b.value("location.hash") == "", "no session is named that there is not")
     me.begin_to_say("x" * 5_000_000)
     check(b.until(f"{REST} && {FAULT} !== ''") and "larger than" in b.value(FAULT), f"one beyond all bounds too: {b.value(FAULT)[:100]}")
     me.set("text", ""), me.set("tokens", "")
