@@ -395,6 +395,12 @@ static void what_cannot_be_read(void) {
   put("bad.csv", "1 2 3\n\n  4;5;\t6", 15);
   CHECK(read_all(test_path("bad.csv"), MN_FRAMES_AUTO, NULL, 3, frame, 9) == 2 && frame[5] == 6, "the last line without an end: %s",
         mn_message());
+  put("bad.csv",
+      "\xef\xbb\xbf"
+      "1 2 3\n4 5 7\n",
+      15);
+  CHECK(read_all(test_path("bad.csv"), MN_FRAMES_AUTO, NULL, 3, frame, 9) == 2 && frame[0] == 1 && frame[5] == 7,
+        "behind a byte order mark: %s", mn_message());
   put("bad.csv", "RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0", 20);
   CHECK(read_all(test_path("bad.csv"), MN_FRAMES_AUTO, NULL, 3, frame, 9) < 0 && strstr(mn_message(), "is a sound"), "%s", mn_message());
   put("bad.csv", "", 0);

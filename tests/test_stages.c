@@ -1,6 +1,9 @@
 /* test_stages.c - what must be true of beginning with another model's values and of stages, in order: values come under their new
  * names and nothing else passes; a training in stages is the same as one training after the other; it can be broken off after any
  * step; what a stage cannot change is refused before the first one begins. */
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "train/trainer_internal.h"
 #include "train_helpers.h"
 
@@ -154,6 +157,27 @@ static void test_broken_off_anywhere(void) {
   }
 }
 
+/* A run is known by its first data: whatever stage it is taken up in, its log is its own. */
+static void test_a_log_goes_on_through_stages_with_other_data(void) {
+  char stages[900], again[900];
+  const char *dir = path_of("other-data"), *text = path_of("text.txt");
+  snprintf(stages, sizeof stages, "stages=[{steps: 3}, {steps: 3, data: {files: ['%s'], validation: 0.3}}]", text);
+  snprintf(again, sizeof again, "stages=[{steps: 3}, {steps: 5, data: {files: ['%s'], validation: 0.3}}]", text);
+  const int said = open(path_of("said"), O_RDWR | O_CREAT | O_TRUNC, 0600), before = dup(STDERR_FILENO);
+  CHECK(said >= 0 && before >= 0 && dup2(said, STDERR_FILENO) >= 0, "nobody listens");
+  for (stop_after = 1; stop_after < 6; stop_after++)
+    CHECK(TRAIN(dir, stop_after > 1, NULL, "train.steps=null", stages) == MN_ERR_CANCELLED, "%s", mn_message());
+  stop_after = 0;
+  CHECK_OK(TRAIN(dir, true, NULL, "train.steps=null", stages));
+  CHECK_OK(TRAIN(dir, true, NULL, "train.steps=null", stages)); /* there is nothing to do */
+  CHECK_OK(TRAIN(dir, true, NULL, "train.steps=null", again));
+  dup2(before, STDERR_FILENO);
+  close(before);
+  char line[400] = "";
+  CHECK(pread(said, line, sizeof line - 1, 0) == 0, "a training does not know its own log: %s", line);
+  close(said);
+}
+
 static void test_more_steps_of_the_last_stage(void) {
   char hex[2][33];
   const char *a = path_of("longer"), *b = path_of("at-once");
@@ -196,6 +220,7 @@ int main(void) {
   RUN(test_values_that_do_not_fit);
   RUN(test_stages_are_one_after_the_other);
   RUN(test_broken_off_anywhere);
+  RUN(test_a_log_goes_on_through_stages_with_other_data);
   RUN(test_more_steps_of_the_last_stage);
   RUN(test_what_a_stage_cannot_change);
   test_cleanup();

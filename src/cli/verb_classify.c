@@ -186,8 +186,10 @@ static mn_status name_classes(work *w) {
   const mn_strings *own = w->features ? &w->features->labels : NULL;
   if (!own || !own->count) return MN_OK;
   if (own->count != w->classes)
-    return mn_fail(MN_ERR_CONFIG, "%s/config.json: reads.labels has %d names; the model has %" PRId64 " classes", w->dir, own->count,
-                   w->classes);
+    return mn_fail(MN_ERR_CONFIG,
+                   "%s/config.json: reads.labels has %d names; the model has %" PRId64 " classes: name them "
+                   "by --labels FILE, one a line",
+                   w->dir, own->count, w->classes);
   w->label = mn_arena_alloc(w->arena, (size_t)w->classes * sizeof *w->label);
   if (!w->label) return MN_ERR_MEMORY;
   for (int64_t i = 0; i < w->classes; i++)

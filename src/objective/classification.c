@@ -59,7 +59,7 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   if (!x || !label) return;
   int64_t N = mn_shape_count(&label->shape), C = mn_dim(x, 1);
   if (mn_dim(x, 0) != N) {
-    mn_graph_fault(g, MN_ERR_SHAPE, "objective classification: %lld labels, but the model's logits are for %lld %ss", (long long)N,
+    mn_graph_fault(g, MN_ERR_CONFIG, "objective classification: %lld labels, but the model's logits are for %lld %ss", (long long)N,
                    (long long)mn_dim(x, 0), pers[o->per]);
     return;
   }

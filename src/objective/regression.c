@@ -17,7 +17,7 @@ static bool pair(mn_scope *s, const mn_judge *judge, const char *who, const char
   int64_t B = mn_dim(t, 0), n = mn_shape_count(&t->shape) / B;
   char a[96], b[96];
   if (mn_shape_count(&y->shape) != B * n * copies || mn_dim(y, 0) != B) {
-    mn_graph_fault(g, MN_ERR_SHAPE, "objective %s: the model's %s is %s, and the field target %s: %s", who, name,
+    mn_graph_fault(g, MN_ERR_CONFIG, "objective %s: the model's %s is %s, and the field target %s: %s", who, name,
                    mn_shape_str(&y->shape, a), mn_shape_str(&t->shape, b),
                    copies > 1 ? "each number of the target needs one for every quantile, last"
                               : "the two must be of one shape, as a forecaster's horizon and channels and the data's horizon and columns");

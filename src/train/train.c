@@ -172,8 +172,8 @@ static void save_on_the_way(loop *l) {
 static mn_status open_log(loop *l, int64_t resume_step) {
   if (!l->o->out_dir) return MN_OK;
   mn_text recipe = {0}, all = {0};
-  char hex[33], data[33], identity[67];
-  mn_source_hash(l->t->source, data);
+  char hex[33], identity[67];
+  const char *data = l->t->run_data;
   mn_status status = mn_value_to_json(l->t->state.recipe, 0, &recipe);
   snprintf(identity, sizeof identity, "%s %s", l->t->params->origin.recipe, data);
   mn_text_addf(&all, "%s %s", recipe.data ? recipe.data : "", data);

@@ -256,6 +256,7 @@ static mn_status open_parts(mn_trainer *t, const char *saved_tokenizer) {
   free(kept);
   MN_TRY(status);
   MN_TRY(mn_source_open(&r->source, t->tok, &t->watch, &t->source));
+  mn_source_hash(t->source, t->run_data);
   MN_TRY(check_data(t, r, t->source));
   MN_TRY(check_ids(r, t->source));
   MN_TRY(mn_recipe_model(r, t->source->vocab_size, &t->model));
