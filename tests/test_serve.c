@@ -181,7 +181,8 @@ static void a_prompt_is_judged_too(void) {
     }
   }
   CHECK(http_post("/v1/completions",
-                  "{\"prompt\": [70, 71, 72, 10], \"max_tokens\": 2, \"echo\": true, \"logprobs\": 0, \"stream\": true}") == 200 &&
+                  "{\"prompt\": [70, 71, 72, 10], \"max_tokens\": 2, \"temperature\": 0, \"logit_bias\": {\"10\": 100}, \"echo\": true, "
+                  "\"logprobs\": 0, \"stream\": true}") == 200 &&
             http_times("\"token_logprobs\": [null]") == 1 && strstr(http_reply, "\"text_offset\": [1, 2, 3, 4]") &&
             strstr(http_reply, "[DONE]"),
         "%s", http_reply);
