@@ -108,7 +108,7 @@ struct mn_scope {
 bool mn_scope_grow(mn_scope_root *r, void *list, int n, int *cap, size_t size);
 bool mn_scope_remember(mn_scope_root *r, mn_table *t, const char *name, int number);
 /* The full name in the arena; NULL: no memory, the graph's fault. */
-const char *mn_scope_full(mn_scope *s, const char *name);       /* of a parameter */
+const char *mn_scope_full(mn_scope *s, const char *name); /* of a parameter */
 /* False, and the graph says what is too large by name: a tensor of its own would say an operation's. */
 bool mn_scope_can_hold(mn_scope_root *r, const char *what, const char *full, const mn_shape *shape, mn_dtype type);
 const char *mn_scope_full_state(mn_scope *s, const char *name); /* of what belongs to this call of it */

@@ -13,7 +13,7 @@ struct mn_trainer {
   const mn_recipe *recipe; /* of the stage that is trained: the same without stages */
   int stage;
   char run_data[MN_HASH_HEX]; /* hash of the first stage's source: what a run is known by, whatever stage it is in */
-  int64_t begin; /* updates made before the stage */
+  int64_t begin;              /* updates made before the stage */
   int threads;
   mn_watch watch; /* told of text and vocabulary; what a stage opens, too */
   int drawn;      /* of the parameters that init.from should have given */
