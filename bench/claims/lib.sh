@@ -9,6 +9,7 @@
 #   value NAME SEED KEY [VIEW]    what `mneme eval` says, or a view: `train` is what `mneme train` said. SEED '': of what is trained once
 #   mean NAME KEY                 over the seeds
 #   minus A B
+#   has ARM...                    of experiments with --arms: are these among them?
 #   bar TEXT VALUE BOUND [OP]     one line, "ok" or "short"; OP is >= unless given, or >, <=. claim_end exits 1 if any was short
 # With --out what is done is kept, and the same command goes on where it was ended; what another command did is done anew.
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
@@ -88,6 +89,10 @@ value() {
 mean() {
   local seed
   for seed in $seeds; do value "$1" "$seed" "$2"; done | awk '{ s += $1 } END { printf "%.5f", s / NR }'
+}
+has() { # ARM...: are all of them among $arms?
+  local name
+  for name; do case " $arms " in *" $name "*) ;; *) return 1 ;; esac; done
 }
 minus() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.4f", a - b }'; }
 bar() {

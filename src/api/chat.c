@@ -118,7 +118,7 @@ int64_t mn_chat_tokens_read(const mn_chat *c) { return !c ? 0 : (int64_t)mn_conv
 
 mn_status mn_chat_back(mn_chat *c, int64_t turns) {
   MN_DOOR;
-  MN_NEED_HANDLE(c, "c");
+  MN_NEED(c);
   const int64_t all = mn_chat_turns(c);
   if (turns < 0 || turns > all)
     return mn_fail(MN_ERR_ARG, "mn_chat_back: a chat of %lld turns cannot take back %lld", (long long)all, (long long)turns);

@@ -31,9 +31,9 @@ static inline void mn_door_leave(const mn_door *d) {
 }
 
 /* A handle that is NULL is refused by the name of the function. */
-#define MN_NEED_HANDLE(handle, name)                                                                                                       \
+#define MN_NEED(handle)                                                                                                                    \
   do {                                                                                                                                     \
-    if (!(handle)) return mn_fail(MN_ERR_ARG, "%s: %s is NULL", __func__, name);                                                           \
+    if (!(handle)) return mn_fail(MN_ERR_ARG, "%s: " #handle " is NULL", __func__);                                                        \
   } while (0)
 
 #define MN_DOOR __attribute__((cleanup(mn_door_leave), unused)) const mn_door door = mn_door_enter()

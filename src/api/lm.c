@@ -30,9 +30,6 @@ struct mn_stream {
 const char *mn_version(void) { return MN_VERSION; }
 void mn_release(void *p) { free(p); }
 
-/* Where a handle must be given: MN_ERR_ARG, with the function's name. */
-#define NEED(handle) MN_NEED_HANDLE(handle, #handle)
-
 /* ---- models ---- */
 mn_status mn_lm_open(const char *dir, int threads, mn_lm **out) {
   MN_DOOR;
@@ -68,7 +65,7 @@ mn_status mn_lm_encode(const mn_lm *lm, const char *text, size_t bytes, int32_t 
   MN_DOOR;
   if (tokens) *tokens = NULL;
   if (n) *n = 0;
-  NEED(lm);
+  MN_NEED(lm);
   if (!tokens || !n || (!text && bytes)) return mn_fail(MN_ERR_ARG, "mn_lm_encode: text, tokens and n must not be NULL");
   MN_TRY(mn_bundle_need_tokenizer(&lm->bundle, "the model's directory"));
   mn_ids ids = {0};
@@ -87,7 +84,7 @@ mn_status mn_lm_decode(const mn_lm *lm, const int32_t *tokens, size_t n, char **
   MN_DOOR;
   if (text) *text = NULL;
   if (bytes) *bytes = 0;
-  NEED(lm);
+  MN_NEED(lm);
   if (!text || (!tokens && n)) return mn_fail(MN_ERR_ARG, "mn_lm_decode: tokens and text must not be NULL");
   MN_TRY(mn_bundle_need_tokenizer(&lm->bundle, "the model's directory"));
   mn_text t = {0};
@@ -175,14 +172,14 @@ mn_status mn_stream_fork(const mn_stream *s, mn_stream **out) {
 
 mn_status mn_stream_reset(mn_stream *s) {
   MN_DOOR;
-  NEED(s);
+  MN_NEED(s);
   return mn_session_reset(s->session);
 }
 
 mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const float **logits) {
   MN_DOOR;
   if (logits) *logits = NULL;
-  NEED(s);
+  MN_NEED(s);
   s->told = 0;
   if (!tokens) return mn_fail(MN_ERR_ARG, "mn_stream_feed: tokens is NULL");
   MN_TRY(mn_session_feed(s->session, tokens, n, logits));
@@ -192,7 +189,7 @@ mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const f
 
 mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
   MN_DOOR;
-  NEED(s);
+  MN_NEED(s);
   s->told = 0;
   if (!tokens || !targets || !nll) return mn_fail(MN_ERR_ARG, "mn_stream_score: tokens, targets and nll must not be NULL");
   MN_TRY(mn_session_score(s->session, tokens, targets, n, nll));
@@ -203,7 +200,7 @@ mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *ta
 /* ---- what the model tells about each token ---- */
 mn_status mn_stream_report(mn_stream *s, const char *name) {
   MN_DOOR;
-  NEED(s);
+  MN_NEED(s);
   s->told = 0;
   return mn_session_report(s->session, name);
 }
@@ -215,7 +212,7 @@ mn_status mn_stream_report_at(const mn_stream *s, int i, const char **path, cons
   if (path) *path = NULL;
   if (values) *values = NULL;
   if (n) *n = 0;
-  NEED(s);
+  MN_NEED(s);
   int count = mn_session_report_count(s->session);
   if (i < 0 || i >= count)
     return mn_fail(MN_ERR_ARG, "mn_stream_report_at: there is no report %d of %d%s", i, count,
@@ -236,14 +233,14 @@ size_t mn_stream_state_bytes(const mn_stream *s) { return !s ? 0 : mn_session_st
 
 mn_status mn_stream_save(mn_stream *s, const char *path) {
   MN_DOOR;
-  NEED(s);
+  MN_NEED(s);
   if (!path) return mn_fail(MN_ERR_ARG, "mn_stream_save: path is NULL");
   return mn_session_save_over(s->session, path, mn_loaded_at(&s->loaded, path));
 }
 mn_status mn_stream_load(mn_stream *s, const char *path) {
   MN_DOOR;
   mn_loaded from;
-  NEED(s);
+  MN_NEED(s);
   if (!path) return mn_fail(MN_ERR_ARG, "mn_stream_load: path is NULL");
   MN_TRY(mn_loaded_begin(&from, path));
   mn_status status = mn_session_load(s->session, path);
@@ -260,7 +257,7 @@ mn_status mn_stream_tensor(const mn_stream *s, int i, const char **name, const c
   if (name) *name = NULL;
   if (type) *type = NULL;
   if (n_dims) *n_dims = 0;
-  NEED(s);
+  MN_NEED(s);
   MN_TRY(mn_session_at(s->session, i, &t));
   if (name) *name = t.info.name;
   if (type) *type = mn_dtype_name(t.info.dtype);
@@ -302,7 +299,7 @@ static mn_status generate(mn_stream *s, mn_sampler *sampler, const int32_t *prom
 mn_status mn_stream_generate(mn_stream *s, const int32_t *prompt, int64_t n, int64_t max_tokens, const char *const *settings,
                              mn_token_fn on_token, void *ctx) {
   MN_DOOR;
-  NEED(s);
+  MN_NEED(s);
   if (!prompt || n < 1) return mn_fail(MN_ERR_ARG, "mn_stream_generate: the prompt needs at least one token");
   if (s->batch != 1) return mn_fail(MN_ERR_ARG, "mn_stream_generate: the stream has batch %lld; it must be 1", (long long)s->batch);
   mn_sampling c;

@@ -39,7 +39,7 @@ void mn_training_free(mn_training *t) {
 
 mn_status mn_training_step(mn_training *t, double *loss) {
   MN_DOOR;
-  MN_NEED_HANDLE(t, "t");
+  MN_NEED(t);
   mn_step_result r;
   MN_TRY(mn_trainer_step(t->trainer, &r));
   if (loss) *loss = r.loss;
@@ -48,7 +48,7 @@ mn_status mn_training_step(mn_training *t, double *loss) {
 
 mn_status mn_training_validate(mn_training *t, double *loss) {
   MN_DOOR;
-  MN_NEED_HANDLE(t, "t");
+  MN_NEED(t);
   mn_evaluation e;
   MN_TRY(mn_trainer_validate(t->trainer, NULL, &e));
   if (loss) *loss = e.batches ? e.loss : (double)NAN;
@@ -82,7 +82,7 @@ static mn_status own_place(const mn_training *t, const char *dir) {
 
 mn_status mn_training_save(const mn_training *t, const char *dir) {
   MN_DOOR;
-  MN_NEED_HANDLE(t, "t");
+  MN_NEED(t);
   if (!dir || !*dir) return mn_fail(MN_ERR_ARG, "mn_training_save: dir is %s", dir ? "empty" : "NULL");
   mn_model_dir there;
   MN_TRY(mn_model_dir_look(dir, &there));

@@ -25,6 +25,13 @@
 mn_status mn_fail(mn_status status, const char *fmt, ...) MN_PRINTF(2, 3);
 /* Puts "context: " in front of this thread's message and returns `status` (no-op for MN_OK). */
 mn_status mn_context(mn_status status, const char *fmt, ...) MN_PRINTF(2, 3);
+/* What is tidied up after a fault may fail, too, and the message is to stay that of the fault: kept before, and put back behind it. */
+enum { MN_MESSAGE = 2048 };
+typedef struct mn_kept_message {
+  char text[MN_MESSAGE];
+} mn_kept_message;
+mn_kept_message mn_message_keep(void);
+void mn_message_restore(const mn_kept_message *kept);
 
 #define MN_TRY(expr)                                                                                                                       \
   do {                                                                                                                                     \

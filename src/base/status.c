@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-static _Thread_local char message[2048];
+static _Thread_local char message[MN_MESSAGE];
 
 mn_status mn_fail(mn_status status, const char *fmt, ...) {
   va_list ap;
@@ -36,6 +36,14 @@ mn_status mn_context(mn_status status, const char *fmt, ...) {
 }
 
 const char *mn_message(void) { return message; }
+
+mn_kept_message mn_message_keep(void) {
+  mn_kept_message kept;
+  memcpy(kept.text, message, sizeof message);
+  return kept;
+}
+
+void mn_message_restore(const mn_kept_message *kept) { memcpy(message, kept->text, sizeof message); }
 
 const char *mn_status_name(mn_status status) {
   static const char *const names[] = {"ok",         "bad argument",       "bad configuration", "shape mismatch",

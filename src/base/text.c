@@ -86,6 +86,8 @@ static size_t utf8_length(const unsigned char *s, size_t n) {
   return len;
 }
 
+size_t mn_utf8_mark(const char *s, size_t n) { return n >= 3 && !memcmp(s, "\xEF\xBB\xBF", 3) ? 3 : 0; }
+
 size_t mn_utf8_valid(const char *s, size_t n) {
   size_t at = 0;
   while (at < n) {

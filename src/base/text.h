@@ -21,6 +21,8 @@ void mn_text_free(mn_text *t);
 
 /* The length of the longest valid UTF-8 prefix of s[0..n), surrogates and overlong forms excluded: n when all is valid. */
 size_t mn_utf8_valid(const char *s, size_t n);
+/* Bytes of the byte order mark that some programs begin a text with: 3 or 0. It is no part of the text. */
+size_t mn_utf8_mark(const char *s, size_t n);
 /* Appends s[0..n) as a terminal may show it: control characters (C0, DEL, C1), bytes that are not UTF-8 and the marks that turn
  * the direction of writing become \x1b, \u202e; newlines and tabs stay when `lines`. */
 void mn_text_add_shown(mn_text *t, const char *s, size_t n, bool lines);

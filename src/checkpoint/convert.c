@@ -233,7 +233,7 @@ static void take_back(const mn_converting *job, const char *to, size_t n) {
                                       "generation_config.json",
                                       "1_Pooling/config.json",
                                       "sentence_bert_config.json"};
-  char *why = mn_strdup(mn_message());
+  const mn_kept_message why = mn_message_keep();
   const size_t all = sizeof names / sizeof *names;
   if (job->form == MN_FORM_GGUF) (void)mn_file_remove(to);
   for (size_t i = 0; job->form == MN_FORM_HF && i < all && i < n; i++) {
@@ -244,8 +244,7 @@ static void take_back(const mn_converting *job, const char *to, size_t n) {
   char *folder = job->form == MN_FORM_HF && n >= all ? mn_path_join(to, "1_Pooling") : NULL;
   if (folder) (void)rmdir(folder);
   free(folder);
-  if (why) mn_fail(MN_ERR_INTERNAL, "%s", why); /* the message stays that of the fault */
-  free(why);
+  mn_message_restore(&why);
 }
 
 static mn_status save_safetensors(mn_converting *job, const char *dir) {

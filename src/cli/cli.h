@@ -122,6 +122,9 @@ extern const int mn_n_verbs;
 
 /* Tries every output that was given (the frame does it). */
 mn_status mn_cli_try_outputs(const mn_cli *cli);
+struct mn_plot; /* format/plot.h */
+/* Into every file that --plot names, of a verb that has the option. */
+mn_status mn_cli_draw(const mn_cli *cli, const struct mn_plot *plot);
 
 /* ---- reading options (names without dashes; asking for one that is not in the verb's table is a defect) ------------ */
 const char *mn_cli_get(const mn_cli *cli, const char *name);        /* last value given, else the default, else NULL          */

@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "cli/eval_source.h"
 #include "cli/progress.h"
@@ -96,12 +95,7 @@ static mn_status draw(const mn_eval_run *e, const mn_context_eval *r) {
                         .x_log = true,
                         .series = series,
                         .n_series = 3};
-  const char *path;
-  for (int i = 0; (path = mn_cli_nth(e->cli, "plot", i)); i++) {
-    MN_TRY(mn_plot_write(&plot, path));
-    mn_cli_note(e->cli, "wrote %s", path);
-  }
-  return MN_OK;
+  return mn_cli_draw(e->cli, &plot);
 }
 
 /* ---- all ---- */

@@ -358,12 +358,7 @@ static mn_status plot_needles(const mn_eval_view *v, const mn_needle_eval *e) {
                         .y_max = 1,
                         .series = series,
                         .n_series = 3};
-  const char *path;
-  for (int i = 0; (path = mn_cli_nth(v->cli, "plot", i)); i++) {
-    MN_TRY(mn_plot_write(&plot, path));
-    mn_cli_note(v->cli, "wrote %s", path);
-  }
-  return MN_OK;
+  return mn_cli_draw(v->cli, &plot);
 }
 
 mn_status mn_eval_view_needles(const mn_eval_view *v, const mn_value *settings) {

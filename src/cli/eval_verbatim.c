@@ -139,12 +139,7 @@ static mn_status draw(const mn_eval_view *v, const mn_verbatim_eval *e) {
   if (delays) draw_delays(d, e);
   else draw_places(d, e);
   d->plot.series = d->series;
-  const char *path;
-  for (int i = 0; (path = mn_cli_nth(v->cli, "plot", i)); i++) {
-    MN_TRY(mn_plot_write(&d->plot, path));
-    mn_cli_note(v->cli, "wrote %s", path);
-  }
-  return MN_OK;
+  return mn_cli_draw(v->cli, &d->plot);
 }
 
 /* ---- what a reader of the table should know of the model ---- */

@@ -1,5 +1,5 @@
 /* outputs.c - what the command line says is written, looked at before the verb runs: it can be written, no two outputs are one
- * file, and none of them is something that the verb reads. */
+ * file, and none of them is something that the verb reads. And pictures, when it has run. */
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +115,15 @@ mn_status mn_cli_try_outputs(const mn_cli *cli) {
     if ((v->option->flags & MN_OPTION_PICTURE) == MN_OPTION_PICTURE) MN_TRY(mn_plot_check_name(v->text));
     MN_TRY(spare_all(cli, v));
     MN_TRY(mn_context(mn_output_try(v->text, 0), "--%s", v->option->name));
+  }
+  return MN_OK;
+}
+
+mn_status mn_cli_draw(const mn_cli *cli, const mn_plot *plot) {
+  const char *path;
+  for (int i = 0; (path = mn_cli_nth(cli, "plot", i)); i++) {
+    MN_TRY(mn_plot_write(plot, path));
+    mn_cli_note(cli, "wrote %s", path);
   }
   return MN_OK;
 }

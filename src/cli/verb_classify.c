@@ -168,7 +168,7 @@ static mn_status read_labels(work *w, const char *path) {
   int64_t n = 0;
   w->label = mn_arena_alloc(w->arena, (size_t)w->classes * sizeof *w->label);
   mn_status status = w->label ? MN_OK : MN_ERR_MEMORY;
-  for (char *line = text, *end; status == MN_OK && line < text + size; line = end + 1, n++) {
+  for (char *line = text + mn_utf8_mark(text, size), *end; status == MN_OK && line < text + size; line = end + 1, n++) {
     end = line + strcspn(line, "\n");
     const size_t length = (size_t)(end - line) - (end > line && end[-1] == '\r');
     if (n < w->classes && !(w->label[n] = mn_arena_format(w->arena, "%.*s", (int)length, line))) status = MN_ERR_MEMORY;

@@ -267,9 +267,9 @@ const mn_verb mn_verb_eval = {
     .usage = "--model MODEL [--data FILE | --task NAME] [options]",
     .about =
         "Text is read in segments, each from a fresh state, or with --carry in long streams; the figures are the loss per token, "
-        "perplexity, and bits per byte, which compare across tokenizers. With --lengths the same tokens of a text, at places spread over it, are said "
-        "after ever more of what stands before them: what a longer past is worth. Tasks of token ids report the accuracy of the likeliest "
-        "token; in tasks "
+        "perplexity, and bits per byte, which compare across tokenizers. With --lengths the same tokens of a text, at places spread over it, "
+        "are said after ever more of what stands before them: what a longer past is worth. Tasks of token ids report the accuracy of the "
+        "likeliest token; in tasks "
         "of text the model reads the prompt as a stream and goes on greedily; the task stream asks for needles up to millions of "
         "tokens back in one pass at "
         "constant memory; the task verbatim asks how much less a list of words surprises when it comes again. With --json each result of "

@@ -231,11 +231,7 @@ static mn_status write_plots(const stream *s) {
                   .y_zero = !s->score,
                   .series = &series,
                   .n_series = 1};
-  const char *path;
-  for (int i = 0; status == MN_OK && (path = mn_cli_nth(s->cli, "plot", i)); i++) {
-    status = mn_plot_write(&plot, path);
-    if (status == MN_OK) mn_cli_note(s->cli, "wrote %s", path);
-  }
+  if (status == MN_OK) status = mn_cli_draw(s->cli, &plot);
   free(x);
   free(y);
   return status;

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { RESAMPLES = 1000 };
 
@@ -25,7 +26,7 @@ static int64_t longest_of(const mn_context_config *c) { return c->length[c->n - 
 
 /* Judged tokens of two places do not meet. */
 static int64_t places_of(const mn_context_config *c, int64_t text) {
-  const int64_t free = text - longest_of(c) - 1, most = free < 0 ? 0 : free / c->judged + 1;
+  const int64_t room = text - longest_of(c) - 1, most = room < 0 ? 0 : room / c->judged + 1;
   return most < c->places ? most : c->places;
 }
 
@@ -37,19 +38,22 @@ int64_t mn_context_tokens(const mn_corpus *corpus, int split, const mn_context_c
 
 /* The window of place p begins here; the first begins with the text, the last ends with it. */
 static int64_t place_at(const work *w, int64_t p) {
-  const int64_t free = w->text - longest_of(w->config) - 1;
-  return w->places > 1 ? (int64_t)((double)free * (double)p / (double)(w->places - 1)) : free / 2;
+  const int64_t room = w->text - longest_of(w->config) - 1;
+  return w->places > 1 ? (int64_t)((double)room * (double)p / (double)(w->places - 1)) : room / 2;
 }
 
-/* Row b reads `length` tokens of place p's window, which ends with one more that is asked for only. */
+/* Where a stream of `length` tokens begins whose window is place p's: all end at one token. */
+static int64_t stream_at(const work *w, int64_t p, int64_t length) { return place_at(w, p) + longest_of(w->config) - length; }
+
+/* Row b reads `length` tokens up to the end of place p's window, and one more is asked for only. */
 static mn_status lay_out(work *w, int64_t p, int64_t b, int64_t length) {
-  const int64_t longest = longest_of(w->config), judged = w->config->judged, context = length - judged;
-  const int64_t got = mn_corpus_read(w->corpus, w->split, place_at(w, p), longest + 1, w->window);
+  const int64_t judged = w->config->judged, context = length - judged;
+  const int64_t got = mn_corpus_read(w->corpus, w->split, stream_at(w, p, length), length + 1, w->window);
   if (got < 0) return MN_ERR_IO;
-  if (got != longest + 1) return mn_fail(MN_ERR_INTERNAL, "a text of %" PRId64 " tokens ends before its place %" PRId64, w->text, p);
-  const int32_t *end = w->window + longest - judged;
-  for (int64_t t = 0; t < context; t++) w->before[b * context + t] = end[t - context];
-  for (int64_t t = 0; t < judged; t++) w->said[b * judged + t] = end[t], w->target[b * judged + t] = end[t + 1];
+  if (got != length + 1) return mn_fail(MN_ERR_INTERNAL, "a text of %" PRId64 " tokens ends before its place %" PRId64, w->text, p);
+  memcpy(w->before + b * context, w->window, (size_t)context * sizeof *w->before);
+  memcpy(w->said + b * judged, w->window + context, (size_t)judged * sizeof *w->said);
+  memcpy(w->target + b * judged, w->window + context + 1, (size_t)judged * sizeof *w->target);
   return MN_OK;
 }
 
@@ -57,7 +61,7 @@ static mn_status lay_out(work *w, int64_t p, int64_t b, int64_t length) {
 static mn_status read_some(work *w, int i, int64_t from) {
   const int64_t judged = w->config->judged, length = w->config->length[i];
   const int64_t rows = w->places - from < w->batch ? w->places - from : w->batch;
-  for (int64_t b = 0; b < w->batch; b++) MN_TRY(b < rows ? lay_out(w, from + b, b, length) : lay_out(w, w->places - 1, b, length));
+  for (int64_t b = 0; b < w->batch; b++) MN_TRY(lay_out(w, b < rows ? from + b : w->places - 1, b, length));
   MN_TRY(mn_session_reset(w->session));
   if (length > judged) MN_TRY(mn_session_feed(w->session, w->before, length - judged, NULL));
   MN_TRY(mn_session_score(w->session, w->said, w->target, judged, w->nll));
@@ -67,7 +71,7 @@ static mn_status read_some(work *w, int i, int64_t from) {
     if (!isfinite(sum))
       return mn_fail(MN_ERR_NUMERIC,
                      "the model's output is not a number after some %" PRId64 " tokens of the text from its token %" PRId64 " on", length,
-                     place_at(w, from + b) + longest_of(w->config) - length);
+                     stream_at(w, from + b, length));
     w->loss[i * w->places + from + b] = sum / (double)judged;
     if (i == 0) w->bytes += mn_corpus_target_bytes(w->corpus, w->target + b * judged, judged); /* the same for all lengths */
   }

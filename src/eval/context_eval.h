@@ -43,8 +43,8 @@ typedef struct mn_context_eval {
 
 /* Tokens that will be read in all, for progress; 0 where the text is too short for any. */
 int64_t mn_context_tokens(const mn_corpus *corpus, int split, const mn_context_config *config);
-/* The text is a split of `corpus`, read as one: refused are tasks and documents that are each alone. Refused, too, are a model that is no stream, a
- * length that it does not hold unless `forget`, and a text that is shorter than the longest length and one token more. */
+/* The text is a split of `corpus`, read as one: refused are tasks and documents that are each alone, a model that is no stream, a length that it
+ * does not hold unless `forget`, and a text that is shorter than the longest length and one token more. */
 mn_status mn_eval_contexts(const mn_model *model, const mn_params *params, const mn_corpus *corpus, int split,
                            const mn_context_config *config, mn_context_eval *out);
 

@@ -82,7 +82,7 @@ static mn_status cut_cell(mn_csv *c, char **p, char *stop, int64_t *line, char *
 static mn_status cut(mn_csv *c, size_t n) {
   char *p = c->text, *stop = c->text + n, *cell, end = 0;
   int64_t line = 1;
-  if (n >= 3 && !memcmp(p, "\xef\xbb\xbf", 3)) p += 3; /* a byte order mark */
+  p += mn_utf8_mark(p, n);
   if (memchr(p, 0, (size_t)(stop - p))) return mn_fail(MN_ERR_FORMAT, "%s: holds a zero byte: it is no text", c->name);
   while (p < stop) {
     int64_t began = line, cells = 0;

@@ -168,11 +168,11 @@ mn_status mn_st_read_to(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, 
   free(converted);
   /* What is damaged may also be no number, or too large: damage is the message. */
   if (status != MN_ERR_NUMERIC && status != MN_ERR_FORMAT) return status;
-  char *why = mn_strdup(mn_message());
+  const mn_kept_message why = mn_message_keep();
   mn_status damage = check ? mn_st_check(st, t) : mn_st_intact(st);
-  if (damage == MN_OK) mn_fail(status, "%s", why ? why : mn_status_name(status));
-  free(why);
-  return damage == MN_OK ? status : damage;
+  if (damage != MN_OK) return damage;
+  mn_message_restore(&why);
+  return status;
 }
 
 static mn_status put_in_memory(void *ctx, size_t offset, size_t n, const void *bytes) {

@@ -15,6 +15,9 @@ typedef struct spec { /* [[fill]align][sign][#][0][width][,][.precision][type] *
   int width, precision; /* precision -1: none */
 } spec;
 
+/* Of a text, which may hold a zero byte, and strchr finds the zero that ends its list. */
+static bool is_one_of(const char *signs, char c) { return c && strchr(signs, c); }
+
 /* Letters in front of width: to the side that align says. */
 static void add_padded(const spec *s, const mn_text *body, size_t sign, char usual, mn_text *out) {
   mn_tpl_string text = {body->data ? body->data : "", body->len, -1, false};
@@ -40,7 +43,7 @@ static void add_digits(const char *digits, bool comma, mn_text *out) {
 static void add_number(mn_tpl_run *r, const spec *s, mn_tpl_value v, mn_text *out) {
   char text[512], format[16];
   mn_text body = {0};
-  const bool real = v.kind == TPL_FLOAT || (s->type && strchr("eEfFgG%", s->type));
+  const bool real = v.kind == TPL_FLOAT || is_one_of("eEfFgG%", s->type);
   const double d = mn_tpl_number(v) * (s->type == '%' ? 100 : 1);
   const bool negative = real ? signbit(d) : (v.kind == TPL_INT && v.as.integer < 0);
   const uint64_t whole = v.kind == TPL_INT    ? (negative ? 0 - (uint64_t)v.as.integer : (uint64_t)v.as.integer)
@@ -132,7 +135,7 @@ mn_tpl_value mn_tpl_percent(mn_tpl_run *r, const mn_tpl_string *f, const mn_tpl_
       if (!v) break;
       at = (size_t)(close - f->data) + 1, by_name = true;
     }
-    for (; at < f->n && strchr("-+ #0", f->data[at]); at++) {
+    for (; at < f->n && is_one_of("-+ #0", f->data[at]); at++) {
       if (f->data[at] == '-') s.align = '<';
       else if (f->data[at] == '#') s.alternative = true;
       else if (f->data[at] == '0') s.zero = true;
@@ -147,7 +150,7 @@ mn_tpl_value mn_tpl_percent(mn_tpl_run *r, const mn_tpl_string *f, const mn_tpl_
       mn_text_add(&out, "%");
       continue;
     }
-    if (!type || !strchr("srdiufFeEgGxXoc", type)) {
+    if (!is_one_of("srdiufFeEgGxXoc", type)) {
       mn_tpl_fail(r, "'%%%c' is no format", type ? type : ' ');
       break;
     }
@@ -159,8 +162,8 @@ mn_tpl_value mn_tpl_percent(mn_tpl_run *r, const mn_tpl_string *f, const mn_tpl_
     else if (!mn_tpl_is_number(*v)) mn_tpl_fail(r, "%%%c wants a number, not %s", type, mn_tpl_type_name(*v));
     else if (type == 'c')
       mn_tpl_add_char(&out, v->kind == TPL_INT && v->as.integer >= 0 && v->as.integer < 0x110000 ? (int32_t)v->as.integer : 0xFFFD);
-    else if (strchr("diu", type)) s.type = 0, add_number(r, &s, v->kind == TPL_FLOAT ? whole_part(r, v->as.real) : *v, &out);
-    else if (strchr("xXo", type) && v->kind == TPL_FLOAT) mn_tpl_fail(r, "%%%c wants an integer", type);
+    else if (is_one_of("diu", type)) s.type = 0, add_number(r, &s, v->kind == TPL_FLOAT ? whole_part(r, v->as.real) : *v, &out);
+    else if (is_one_of("xXo", type) && v->kind == TPL_FLOAT) mn_tpl_fail(r, "%%%c wants an integer", type);
     else add_number(r, &s, *v, &out);
   }
   if (!by_name && !named && used < values->n) mn_tpl_fail(r, "a format has fewer places than values");
@@ -176,13 +179,13 @@ static spec parse_spec(mn_tpl_run *r, const mn_tpl_string *f) {
   const int32_t first = f->n ? mn_tpl_next(f, &next) : 0;
   if (next < f->n && is_align(f->data[next])) s.fill = first, s.align = f->data[next], at = next + 1;
   else if (is_align(first)) s.align = (char)first, at = 1;
-  if (at < f->n && strchr("+- ", f->data[at])) s.sign = f->data[at++];
+  if (at < f->n && is_one_of("+- ", f->data[at])) s.sign = f->data[at++];
   if (at < f->n && f->data[at] == '#') s.alternative = true, at++;
   if (at < f->n && f->data[at] == '0') s.zero = true, at++;
   s.width = number_at(f, &at);
   if (at < f->n && f->data[at] == ',') s.comma = true, at++;
   if (at < f->n && f->data[at] == '.') at++, s.precision = number_at(f, &at);
-  if (at < f->n && strchr("sdxXobeEfFgG%", f->data[at])) s.type = f->data[at++];
+  if (at < f->n && is_one_of("sdxXobeEfFgG%", f->data[at])) s.type = f->data[at++];
   if (at < f->n) mn_tpl_fail(r, "'%.*s' is no format", (int)(f->n < 40 ? f->n : 40), f->data);
   if (s.align) s.zero = s.zero && s.align == '=';
   return s;
@@ -197,7 +200,7 @@ static void add_formatted(mn_tpl_run *r, mn_tpl_value v, const mn_tpl_string *ho
   if (r->status != MN_OK) return;
   if (!conversion && mn_tpl_is_number(v) && !(v.kind == TPL_BOOL && !s.type)) {
     if (s.type == 's') mn_tpl_fail(r, "the format 's' wants a string, not %s", mn_tpl_type_name(v));
-    else if (v.kind == TPL_FLOAT && s.type && strchr("dxXob", s.type)) mn_tpl_fail(r, "the format '%c' wants an integer", s.type);
+    else if (v.kind == TPL_FLOAT && is_one_of("dxXob", s.type)) mn_tpl_fail(r, "the format '%c' wants an integer", s.type);
     else add_number(r, &s, v, out);
   } else if (s.type && s.type != 's') {
     mn_tpl_fail(r, "the format '%c' wants a number, not %s", s.type, mn_tpl_type_name(v));

@@ -54,13 +54,12 @@ static mn_status write_files(const mn_model *m, const mn_params *p, const mn_tok
 
 /* A file that somebody has changed since it was written is his. */
 static void take_back(saving *s) {
-  char *why = mn_strdup(mn_message());
+  const mn_kept_message why = mn_message_keep();
   for (int i = 0; i < s->written; i++) {
     if (s->was_there[i] || !s->stamp[i]->exists || mn_file_changed(s->path[i], s->stamp[i])) continue;
     if (mn_file_remove(s->path[i]) == MN_OK) *s->stamp[i] = (mn_file_stamp){0};
   }
-  if (why) mn_fail(MN_ERR_INTERNAL, "%s", why); /* the message stays that of the fault */
-  free(why);
+  mn_message_restore(&why);
 }
 
 mn_status mn_model_dir_save(const char *dir, const mn_model *m, const mn_params *p, const mn_tokenizer *tok, mn_model_dir *there) {
@@ -77,4 +76,11 @@ mn_status mn_model_dir_save(const char *dir, const mn_model *m, const mn_params 
   end(&s);
   mn_arena_free(arena);
   return status;
+}
+
+mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir) {
+  mn_model_dir there;
+  if (!*dir) return mn_fail(MN_ERR_ARG, "the name of the model's directory is empty");
+  MN_TRY(mn_model_dir_look(dir, &there));
+  return mn_model_dir_save(dir, m, p, NULL, &there);
 }

@@ -117,7 +117,7 @@ mn_status mn_params_load(mn_params *p, const char *path);
  * is mapped, where the backend is on the host; the others are copied. The bytes are read once, to hold them against checksums and
  * to find what is not finite, and no memory is taken for them. */
 mn_status mn_params_map(mn_params *p, const char *path);
-mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir); /* as it stands now; model_dir.h has more */
+mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir); /* in any files' place; see model_dir.h */
 /* The two must belong together where the weights say what they belong to; a tokenizer is the caller's to check (origin.h). */
 mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params);
 /* The same with weights that are mapped where they can be (mn_params_map): for what reads them. */

@@ -5,7 +5,6 @@
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "format/seal.h"
-#include "model/model_dir.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -217,13 +216,6 @@ mn_status mn_model_read_config(mn_arena *arena, const char *path, const mn_value
                      mn_printable(e->key, shown));
   }
   return MN_OK;
-}
-
-mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir) {
-  mn_model_dir there;
-  if (!*dir) return mn_fail(MN_ERR_ARG, "the name of the model's directory is empty");
-  MN_TRY(mn_model_dir_look(dir, &there));
-  return mn_model_dir_save(dir, m, p, NULL, &there);
 }
 
 mn_status mn_params_keep_digests(mn_params *p) {

@@ -108,11 +108,11 @@ struct mn_scope {
 bool mn_scope_grow(mn_scope_root *r, void *list, int n, int *cap, size_t size);
 bool mn_scope_remember(mn_scope_root *r, mn_table *t, const char *name, int number);
 /* The full name in the arena; NULL: no memory, the graph's fault. */
-const char *mn_scope_full(mn_scope *s, const char *name); /* of a parameter */
+const char *mn_scope_full(mn_scope *s, const char *name);       /* of a parameter */
+const char *mn_scope_full_state(mn_scope *s, const char *name); /* of what belongs to this call of it */
 /* False, and the graph says what is too large by name: a tensor of its own would say an operation's. */
 bool mn_scope_can_hold(mn_scope_root *r, const char *what, const char *full, const mn_shape *shape, mn_dtype type);
-const char *mn_scope_full_state(mn_scope *s, const char *name); /* of what belongs to this call of it */
-void *mn_scope_alloc(mn_scope_root *r, size_t n, size_t size);  /* n + 1 zeroed items; NULL: the graph's fault */
+void *mn_scope_alloc(mn_scope_root *r, size_t n, size_t size); /* n + 1 zeroed items; NULL: the graph's fault */
 
 mn_state_store *mn_state_store_new(mn_scope_root *r, mn_graph *home, bool carried);
 int mn_state_find(const mn_state_store *t, const char *full); /* -1: none */

@@ -109,15 +109,14 @@ static mn_status take_named(mn_talk *t, mn_conversation **out) {
   status = same_note(t);
   t->busy = status == MN_ERR_CONFIG;
   if (status == MN_OK) return MN_OK;
-  char *why = mn_strdup(mn_message());
+  const mn_kept_message why = mn_message_keep();
   const bool made = !mn_conversation_length(*out); /* for it had gone meanwhile */
   if (mn_shelf_give(s, t->owner, t->ask.session, *out, NULL) != MN_OK)
     mn_log_write(MN_LOG_WARN, "session %s: %s", t->ask.session, mn_message());
   if ((by_id(t) || made) && mn_shelf_remove(s, t->owner, t->ask.session) != MN_OK)
     mn_log_write(MN_LOG_WARN, "session %s: %s", t->ask.session, mn_message());
   *out = NULL;
-  mn_fail(status, "%s", why ? why : "");
-  free(why);
+  mn_message_restore(&why);
   return status;
 }
 

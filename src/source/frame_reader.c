@@ -184,7 +184,7 @@ static mn_status parse_line(const mn_frame_reader *r, float *frame, int64_t *cou
   if (strlen(p) != r->text.len)
     return mn_fail(MN_ERR_FORMAT, "%s:%lld: holds a zero byte: it is no text; WAV files, PNG pictures and lines of numbers are read",
                    r->name, (long long)r->line);
-  if (r->line == 1 && !strncmp(p, "\xef\xbb\xbf", 3)) p += 3; /* a byte order mark */
+  if (r->line == 1) p += mn_utf8_mark(p, r->text.len);
   for (p += strspn(p, " \t\r"); *p; p += strspn(p, " \t\r")) {
     char *end;
     const size_t word = strcspn(p, ", \t\r;");

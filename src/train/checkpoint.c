@@ -386,10 +386,9 @@ static mn_status save_as(const char *out_dir, const mn_train_state *s, const cha
   if (status == MN_OK) status = write_all(s, unfinished);
   if (status == MN_OK) status = put_in_place(out_dir, unfinished, dir);
   if (status == MN_OK) status = sync_dir(parent);
-  else { /* make room again, and keep the message of the first fault */ char *why = mn_strdup(mn_message());
+  else { /* make room again */ const mn_kept_message why = mn_message_keep();
     remove_ours(out_dir, mn_path_base(unfinished), foreign);
-    mn_fail(status, "%s", why ? why : "a checkpoint could not be written");
-    free(why);
+    mn_message_restore(&why);
   }
   free(parent);
   return status;

@@ -164,10 +164,9 @@ mn_status mn_out_dir_open(const char *path, mn_out_dir **out) {
   if (status == MN_OK) status = open_dir(d);
   if (status == MN_OK) status = try_files(d);
   if (status != MN_OK) {
-    char *why = mn_strdup(mn_message());
+    const mn_kept_message why = mn_message_keep();
     mn_out_dir_close(d);
-    if (why) mn_fail(status, "%s", why);
-    free(why);
+    mn_message_restore(&why);
     return status;
   }
   *out = d;

@@ -138,15 +138,14 @@ static mn_status say_more(mn_status status, const char *before, const char *afte
 
 /* "; the checkpoint of step 40 is intact": what lies on the disk, and this thread's message as it was. */
 static const char *what_is_kept(const loop *l, char buf[96]) {
-  char *message = mn_strdup(mn_message());
+  const mn_kept_message message = mn_message_keep();
   int64_t *steps = NULL;
   size_t n = 0;
   if (!l->o->out_dir || mn_checkpoint_list(l->o->out_dir, &steps, &n) != MN_OK || n == 0)
     snprintf(buf, 96, "; there is no earlier checkpoint");
   else snprintf(buf, 96, "; the checkpoint of step %lld is intact", (long long)steps[0]);
   free(steps);
-  if (message) mn_fail(MN_OK, "%s", message);
-  free(message);
+  mn_message_restore(&message);
   return buf;
 }
 
@@ -282,14 +281,14 @@ static mn_status one_step(loop *l) {
 /* A file that the training reads has gone or changed: what was trained before is sound, and is kept. */
 static mn_status lost_data(loop *l, mn_status status) {
   if (status != MN_ERR_IO || !l->o->out_dir) return status;
-  char *why = mn_strdup(mn_message()), kept[96], after[160];
+  const mn_kept_message why = mn_message_keep();
+  char kept[96], after[160];
   bool saved = save(l) == MN_OK;
   if (saved)
     snprintf(after, sizeof after, "; the training stops after step %lld, which is saved: --resume goes on from there",
              (long long)l->saved_step);
   else snprintf(after, sizeof after, "; the training stops, and its checkpoint could not be written%s", what_is_kept(l, kept));
-  mn_fail(status, "%s", why ? why : mn_status_name(status));
-  free(why);
+  mn_message_restore(&why);
   return say_more(status, "", after);
 }
 
