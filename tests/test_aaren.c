@@ -1,10 +1,8 @@
 /* test_aaren.c - what must be true of Aaren, in order: golden vectors; the checks of its card on scores that are given; a
- * stream cut anywhere is the stream; states merge; gradients; bf16; a layer's size; sessions; what a recipe may not ask for. */
+ * stream cut anywhere is the stream; states merge; gradients; bf16; a layer's size; what a recipe may not ask for. */
 #include "format/yaml.h"
 #include "mixer_suite.h"
 #include "model/model.h"
-#include "run/session.h"
-#include "scratch.h"
 
 static const char *const forms[] = {
     "{\"type\": \"aaren\", \"heads\": 2}",
@@ -391,35 +389,6 @@ static void a_layer_has_512_parameters_more_than_attention(void) { /* D 512, H 8
   mn_arena_free(arena);
 }
 
-static void a_saved_session_goes_on_to_the_same_bits(void) {
-  mn_arena *arena = mn_arena_new();
-  mn_model *model = model_of(arena, "{vocab_size: 30, d_model: 16, layers: 2, block: {mixer: {type: aaren, heads: 2, query_init_std: 1}}}");
-  mn_backend *cpu = NULL;
-  mn_params *params = NULL;
-  mn_session *a = NULL, *b = NULL;
-  const float *x = NULL, *y = NULL;
-  int32_t tokens[60];
-  for (int i = 0; i < 60; i++) tokens[i] = (i * 7 + i * i) % 30;
-  CHECK_OK(mn_backend_cpu_new(1, &cpu));
-  CHECK_OK(mn_params_new(model, cpu, MN_F32, 3, &params));
-  CHECK_OK(mn_session_new(model, params, &(mn_session_config){.prefill = 16}, &a));
-  CHECK_OK(mn_session_new(model, params, &(mn_session_config){.prefill = 16}, &b));
-  CHECK_OK(mn_session_feed(a, tokens, 37, NULL));
-  CHECK_OK(mn_session_save(a, "aaren-session.safetensors"));
-  CHECK_OK(mn_session_load(b, "aaren-session.safetensors"));
-  for (int i = 37; i < 60; i++) {
-    CHECK_OK(mn_session_feed(a, tokens + i, 1, &x));
-    CHECK_OK(mn_session_feed(b, tokens + i, 1, &y));
-    CHECK(x && y && memcmp(x, y, sizeof(float) * 30) == 0, "token %d", i);
-  }
-  mn_session_free(a);
-  mn_session_free(b);
-  mn_params_free(params);
-  mn_model_free(model);
-  mn_backend_free(cpu);
-  mn_arena_free(arena);
-}
-
 static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: aaren\nheads: 3\n", 16, "recipe.yaml:2|heads|must divide d_model 16");
   mc_refused("type: aaren\nheads: 2\nchunk: 0\n", 16, "recipe.yaml:3|chunk");
@@ -443,7 +412,6 @@ int main(void) {
   RUN(gradients_flow_through_the_state);
   RUN(bf16_is_close);
   RUN(a_layer_has_512_parameters_more_than_attention);
-  RUN(a_saved_session_goes_on_to_the_same_bits);
   RUN(what_a_recipe_may_not_ask_for);
   return test_end();
 }
