@@ -76,7 +76,7 @@ static void square_one(int64_t n, int64_t K, bool turned) {
   free(x), free(copy), free(y[0]), free(y[1]);
 }
 static void squares_on_isa(void) {
-  static const int64_t n[] = {1, 7, 16, 29, 64, 70}, K[] = {1, 9, 64, 128, 300};
+  static const int64_t n[] = {1, 7, 16, 29, 64, 70, 131, 200}, K[] = {1, 9, 64, 128, 300, 1100};
   for (size_t i = 0; i < sizeof n / sizeof *n; i++)
     for (size_t k = 0; k < sizeof K / sizeof *K; k++) square_one(n[i], K[k], false), square_one(n[i], K[k], true);
 }

@@ -49,30 +49,38 @@ static const direct_fn direct[SMR][SNV][2] = {
 
 enum { SNR = SNV * VW, SMALL_KC = 256 };
 
-/* one panel of at most SNR columns, B's rows dense */
+/* one panel of at most SNR columns, B's rows dense; lower: of a symmetric C whose diagonal begins here, what is on and below it (and a
+ * little above) */
 static void direct_panel(int64_t M, int64_t n, int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B, int64_t ldb,
-                         tile_out o) {
+                         tile_out o, bool lower) {
   const int64_t nv = (n + VW - 1) / VW, tail = n - (nv - 1) * VW;
-  const direct_fn full = direct[SMR - 1][nv - 1][tail < VW];
-  int64_t i = 0;
-  float *c = o.c;
-  for (; i + SMR <= M; i += SMR, o.c = c + i * o.ldc) full(K, A + i * a_rs, a_rs, a_cs, B, ldb, &o, tail);
-  if (i < M) direct[M - i - 1][nv - 1][tail < VW](K, A + i * a_rs, a_rs, a_cs, B, ldb, &o, tail);
+  float *const c = o.c;
+  for (int64_t i = 0; i < M; i += SMR) {
+    const int64_t rows = min64(SMR, M - i), v = lower ? min64(nv, (i + rows + VW - 1) / VW) : nv;
+    o.c = c + i * o.ldc;
+    direct[rows - 1][v - 1][v == nv && tail < VW](K, A + i * a_rs, a_rs, a_cs, B, ldb, &o, tail);
+  }
 }
 
-/* Of the symmetric C [n,n], what stands below the rows [j, j + w) to their right, too. */
-static void mirror(int64_t n, int64_t j, int64_t w, float *C, int64_t ldc) {
-  for (int64_t i = j + w; i < n; i += VW)
-    for (int64_t k = j; k < j + w; k += VW) {
-      const int64_t rows = min64(VW, n - i), columns = min64(VW, j + w - k);
-      if (rows == VW && columns == VW) {
+/* A A^T: of it, what lies on and below the diagonal is computed; the sums on the other side are the same ones. */
+static bool is_gram(int64_t M, int64_t N, const void *A, int64_t a_rs, int64_t a_cs, const void *B, int64_t b_rs, int64_t b_cs,
+                    bool accumulate) {
+  return A == B && a_rs == b_cs && a_cs == b_rs && M == N && !accumulate;
+}
+
+/* Of the symmetric C [n,n], what stands below the diagonal to its right, too. */
+static void mirror(int64_t n, float *C, int64_t ldc) {
+  for (int64_t i = 0; i < n; i += VW)
+    for (int64_t k = 0; k <= i; k += VW) {
+      const int64_t rows = min64(VW, n - i);
+      if (rows == VW && k < i) {
         vu r[VW];
         UNROLL for (int v = 0; v < VW; v++) r[v] = vu_load(C + (i + v) * ldc + k);
         transpose(r);
         UNROLL for (int v = 0; v < VW; v++) vu_store((uint32_t *)(C + (k + v) * ldc + i), r[v]);
       } else
         for (int64_t v = 0; v < rows; v++)
-          for (int64_t x = 0; x < columns; x++) C[(k + x) * ldc + i + v] = C[(i + v) * ldc + k + x];
+          for (int64_t x = 0; x < min64(VW, i + v - k); x++) C[(k + x) * ldc + i + v] = C[(i + v) * ldc + k + x];
     }
 }
 
@@ -82,28 +90,18 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
     scale_or_clear(M, N, C, ldc, accumulate);
     return;
   }
-  /* A A^T: what lies on and below the diagonal; the sums on the other side are the same ones. */
-  const bool symmetric = A == B && a_rs == b_cs && a_cs == b_rs && M == N && !accumulate;
-  if (b_cs == 1) {
-    for (int64_t j = 0; j < N; j += SNR) {
-      const int64_t n = min64(SNR, N - j), i = symmetric ? j : 0;
-      direct_panel(M - i, n, K, A + i * a_rs, a_rs, a_cs, B + j, b_rs,
-                   (tile_out){.c = C + i * ldc + j, .ldc = ldc, .mode = accumulate ? ADD_F32 : TO_F32, .alpha = alpha});
-      if (symmetric) mirror(N, j, n, C, ldc);
-    }
-    return;
-  }
+  const bool symmetric = is_gram(M, N, A, a_rs, a_cs, B, b_rs, b_cs, accumulate);
   _Alignas(64) uint32_t panel[SMALL_KC * SNR];
   for (int64_t j = 0; j < N; j += SNR) {
-    const int64_t n = min64(SNR, N - j), i = symmetric ? j : 0;
-    for (int64_t k = 0; k < K; k += SMALL_KC) {
-      const int64_t kc = min64(SMALL_KC, K - k);
-      pack(UNIT_F32, SNR, SNR, panel, 1, 0, n, kc, B + k * b_rs + j * b_cs, b_cs, b_rs);
-      direct_panel(M - i, n, kc, A + i * a_rs + k * a_cs, a_rs, a_cs, (const float *)panel, SNR,
-                   (tile_out){.c = C + i * ldc + j, .ldc = ldc, .mode = accumulate || k ? ADD_F32 : TO_F32, .alpha = alpha});
+    const int64_t n = min64(SNR, N - j), i = symmetric ? j : 0, step = b_cs == 1 ? K : SMALL_KC;
+    for (int64_t k = 0; k < K; k += step) {
+      const int64_t kc = min64(step, K - k);
+      if (b_cs != 1) pack(UNIT_F32, SNR, SNR, panel, 1, 0, n, kc, B + k * b_rs + j * b_cs, b_cs, b_rs);
+      direct_panel(M - i, n, kc, A + i * a_rs + k * a_cs, a_rs, a_cs, b_cs == 1 ? B + j : (const float *)panel, b_cs == 1 ? b_rs : SNR,
+                   (tile_out){.c = C + i * ldc + j, .ldc = ldc, .mode = accumulate || k ? ADD_F32 : TO_F32, .alpha = alpha}, symmetric);
     }
-    if (symmetric) mirror(N, j, n, C, ldc);
   }
+  if (symmetric) mirror(N, C, ldc);
 }
 
 /* Units of K in a slice, and tiles of A that are packed together: B and a group stay in the second cache. Slices of bf16 are
@@ -355,7 +353,7 @@ static int64_t pass_of(const mn_product *p, const block_plan *plan) {
   return reading_of(p) == PACKED_A || (PACKS_LATE && plan->units * plan->panels * NR > NEAR_UNITS) ? PASS : 1;
 }
 
-static void block(const mn_product *p, const mn_packed_b *ready, void *scratch) {
+static void blocks(const mn_product *p, const mn_packed_b *ready, void *scratch) {
   if (p->M <= 0 || p->N <= 0) return;
   const block_plan plan = plan_block(p);
   uint32_t *const own = scratch, *const a = own + (ready ? 0 : plan.units * plan.panels * NR);
@@ -448,6 +446,26 @@ static void block(const mn_product *p, const mn_packed_b *ready, void *scratch) 
   if (plan.sum_apart)
     for (int64_t i = 0; i < p->M; i++)
       for (int64_t j = 0; j < p->N; j += VW) write_vector(TO_BF16, p->c, i * p->ldc + j, vf_load(sum + i * o.ldc + j), p->N - j);
+}
+
+/* Of A A^T what lies on and below the diagonal, stripe by stripe of its columns, and a little above. */
+static void block(const mn_product *p, const mn_packed_b *ready, void *scratch) {
+  enum { STRIPE = 64 / NR > 0 ? 64 / NR * NR : NR };
+  if (ready || p->N < 2 * STRIPE || p->bf16 || p->c_bf16 ||
+      !is_gram(p->M, p->N, p->a, p->a_rs, p->a_cs, p->b, p->b_rs, p->b_cs, p->accumulate)) {
+    blocks(p, ready, scratch);
+    return;
+  }
+  for (int64_t j = 0; j < p->N; j += STRIPE) {
+    mn_product part = *p;
+    part.M -= j;
+    part.N = min64(STRIPE, part.M);
+    part.a = (const float *)p->a + j * p->a_rs;
+    part.b = (const float *)p->b + j * p->b_cs;
+    part.c = (float *)p->c + j * (p->ldc + 1);
+    blocks(&part, NULL, scratch);
+  }
+  mirror(p->N, p->c, p->ldc);
 }
 
 const mn_gemm MN_ISA_NAME(mn_gemm_table) = {
