@@ -32,7 +32,8 @@ static void write_models(void) {
   CHECK_OK(mn_make_dirs(test_path("models")));
   put("models/window.yaml", "model: {d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, window: 8}}}\n");
   put("models/delta.yaml", "model: {d_model: 8, layers: 1, block: {mixer: {type: deltanet, heads: 2}}}\n");
-  put("models/whole.yaml", "model: {d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, max_context: 20}}}\n");
+  put("models/whole.yaml",
+      "name: 'whole|8'\nmodel: {d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, max_context: 20}}}\n");
 }
 
 static char *said;
@@ -71,14 +72,14 @@ static void every_model_does_the_same_work_at_the_same_size(void) {
   write_tracks("tracks.yaml", "");
   CHECK(compare("models --tracks tracks.yaml --out all", "") == 0, "%s", said);
   json_t *doc = table_of("all");
-  static const char *const names[] = {"window", "delta", "whole"};
+  static const char *const names[] = {"window", "delta", "whole|8"};
   for (int i = 0; i < 3; i++) {
     CHECK(fabs(at(doc, names[i], "recall", "parameters") - 8000) <= 400, "%s: %g parameters", names[i],
           at(doc, names[i], "recall", "parameters"));
     CHECK(at(doc, names[i], "recall", "loss") > 0 && at(doc, names[i], "recall", "two pairs") >= 0, "%s", names[i]);
     CHECK(at(doc, names[i], "recall", "us@8") > 0 && at(doc, names[i], "recall", "bytes of state") > 0, "%s", names[i]);
   }
-  CHECK(isnan(at(doc, "whole", "recall", "us@32")) && at(doc, "whole", "recall", "longest stream") == 20, "a cache ends");
+  CHECK(isnan(at(doc, "whole|8", "recall", "us@32")) && at(doc, "whole|8", "recall", "longest stream") == 20, "a cache ends");
   CHECK(at(doc, "delta", "recall", "us@32") > 0 && isnan(at(doc, "delta", "recall", "longest stream")), "a state does not");
   static const char *const files[] = {"all/table.md",
                                       "all/recall-loss-by-tokens.svg",
@@ -87,6 +88,11 @@ static void every_model_does_the_same_work_at_the_same_size(void) {
                                       "all/recall-time-per-token.svg",
                                       "all/recall/delta/model.safetensors"};
   for (int i = 0; i < 6; i++) CHECK(there(files[i]), "%s", files[i]);
+  char *table = NULL;
+  size_t n;
+  CHECK_OK(mn_file_read(test_path("all/table.md"), 1 << 20, &table, &n));
+  CHECK(table && strstr(table, "\n| whole\\|8 | "), "%s", table); /* a cell, not two */
+  free(table);
   json_decref(doc);
 }
 

@@ -73,6 +73,11 @@ static const char *number(double x, char out[32]) {
 
 /* ---- files ---- */
 
+/* A name as a cell of Markdown: what would end the cell or be markup stands for itself, what cannot be shown is a space. */
+static void add_cell(mn_text *out, const char *name) {
+  for (; *name; name++) mn_text_addf(out, strchr("|\\`*<", *name) ? "\\%c" : "%c", (unsigned char)*name < ' ' ? ' ' : *name);
+}
+
 static mn_status markdown(const table *t, mn_text *out) {
   char text[32];
   mn_text_add(out, "| recipe |");
@@ -81,7 +86,9 @@ static mn_status markdown(const table *t, mn_text *out) {
   for (int k = 0; k < t->n; k++) mn_text_add(out, "---:|");
   mn_text_add(out, "\n");
   for (int r = 0; r < t->w->n_recipes; r++) {
-    mn_text_addf(out, "| %s |", t->w->names[r]);
+    mn_text_add(out, "| ");
+    add_cell(out, t->w->names[r]);
+    mn_text_add(out, " |");
     for (int k = 0; k < t->n; k++) mn_text_addf(out, " %s |", number(cell(t, r, &t->columns[k]), text));
     mn_text_add(out, "\n");
   }
