@@ -192,10 +192,29 @@ static void names_of_classes(void) {
   CHECK(sh(CLASSIFY "/early " DIR "/sounds/low_0.wav --labels " DIR "/names 2>&1") == 2 && strstr(out, "has 2 lines") &&
             strstr(out, "3 classes"),
         "%s", out);
-  put(DIR "/names", "deep\n", "\n", "high\n");
-  CHECK(sh(CLASSIFY "/early " DIR "/sounds/low_0.wav --labels " DIR "/names 2>&1") == 2 && strstr(out, "line 2 is empty"), "%s", out);
+  static const char *const bad[][2] = {{"\n", "line 2 is empty"},
+                                       {"\x1b[2J\n", "line 2 is no name"},
+                                       {"\xff\xfe\n", "line 2 is no name"},
+                                       {"deep\n", "lines 1 and 2 name the same class 'deep'"}};
+  for (int i = 0; i < 4; i++) {
+    put(DIR "/names", "deep\n", bad[i][0], "high\n");
+    CHECK(sh(CLASSIFY "/early " DIR "/sounds/low_0.wav --labels " DIR "/names 2>&1") == 2 && strstr(out, bad[i][1]), "%s", out);
+  }
 }
 
+/* A file that cannot be read is named, and the others are classified. */
+static void one_bad_file_among_good_ones(void) {
+#define THREE CLASSIFY "/early " DIR "/sounds/low_0.wav " DIR "/absent.wav " DIR "/sounds/middle_0.wav "
+  const int code = sh(THREE "2>&1");
+  CHECK(code != 0 && strstr(out, "low_0.wav  low  ") && strstr(out, "middle_0.wav  middle  ") && strstr(out, "absent.wav") &&
+            strstr(out, "1 of 3 files could not be classified"),
+        "%s", out);
+  CHECK(sh(THREE "--json 2>/dev/null") == code && strstr(out, "\"error\"") && strstr(out, "absent.wav") &&
+            strstr(out, "\"label\":\"middle\""),
+        "%s", out);
+  CHECK(sh(CLASSIFY "/early " DIR "/absent.wav 2>&1") == code && !strstr(out, "of 1"), "%s", out);
+#undef THREE
+}
 static void a_whole_is_read_and_said(void) {
   CHECK(sh(CLASSIFY "/whole " DIR "/sounds/low_0.wav 2>&1 >/dev/null") == 0 && strstr(out, "sees later tokens") &&
             strstr(out, "read whole"),
@@ -276,6 +295,7 @@ int main(void) {
   RUN(it_decides_at_the_first_frame_that_is_sure);
   RUN(lines_and_raw_samples_say_the_same);
   RUN(names_of_classes);
+  RUN(one_bad_file_among_good_ones);
   RUN(a_whole_is_read_and_said);
   RUN(pictures);
   RUN(what_is_refused);

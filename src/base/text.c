@@ -120,6 +120,15 @@ void mn_text_add_shown(mn_text *t, const char *s, size_t n, bool lines) {
   }
 }
 
+bool mn_utf8_plain(const char *s, size_t n) {
+  const unsigned char *p = (const unsigned char *)s;
+  for (size_t at = 0, len; at < n; at += len) {
+    len = utf8_length(p + at, n - at);
+    if (!len || !p[at] || obeyed(p + at, len)) return false;
+  }
+  return true;
+}
+
 void mn_text_add_utf8(mn_text *t, const char *s, size_t n) {
   while (n) {
     size_t valid = mn_utf8_valid(s, n);

@@ -26,6 +26,7 @@ size_t mn_utf8_mark(const char *s, size_t n);
 /* Appends s[0..n) as a terminal may show it: control characters (C0, DEL, C1), bytes that are not UTF-8 and the marks that turn
  * the direction of writing become \x1b, \u202e; newlines and tabs stay when `lines`. */
 void mn_text_add_shown(mn_text *t, const char *s, size_t n, bool lines);
+bool mn_utf8_plain(const char *s, size_t n); /* nothing of that is in it: it may be shown as it is */
 /* Appends s[0..n) with U+FFFD for what is not UTF-8. */
 void mn_text_add_utf8(mn_text *t, const char *s, size_t n);
 /* `s` cut to a message's size, with control characters and invalid UTF-8 as '?': for names that come from a file. */

@@ -60,13 +60,7 @@ static mn_status check_verbatim(mn_arena *arena, const mn_value *v, const char *
 }
 
 /* It heads a column of a table that a terminal shows. */
-static bool is_title(const char *title) {
-  mn_text shown = {0};
-  mn_text_add_shown(&shown, title, strlen(title), false);
-  const bool same = shown.data && !strcmp(shown.data, title) && !strchr(title, '|');
-  mn_text_free(&shown);
-  return same;
-}
+static bool is_title(const char *title) { return mn_utf8_plain(title, strlen(title)) && !strchr(title, '|'); }
 
 /* What is kept of a measure bears its title and an end, as "us@1024" or "recall.low": no other title may be such a name. */
 static bool is_part_of(const char *title, const char *whole) {

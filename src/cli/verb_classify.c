@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/table.h"
+#include "base/text.h"
 #include "cli/cli.h"
 #include "checkpoint/bundle.h"
 #include "run/session.h"
@@ -165,14 +167,23 @@ static mn_status read_labels(work *w, const char *path) {
   char *text;
   size_t size;
   MN_TRY(mn_file_read(path, 1 << 24, &text, &size));
+  mn_table lines = {.arena = w->arena, .names = true};
   int64_t n = 0;
   w->label = mn_arena_alloc(w->arena, (size_t)w->classes * sizeof *w->label);
   mn_status status = w->label ? MN_OK : MN_ERR_MEMORY;
   for (char *line = text + mn_utf8_mark(text, size), *end; status == MN_OK && line < text + size; line = end + 1, n++) {
     end = line + strcspn(line, "\n");
     const size_t length = (size_t)(end - line) - (end > line && end[-1] == '\r');
-    if (n < w->classes && !(w->label[n] = mn_arena_format(w->arena, "%.*s", (int)length, line))) status = MN_ERR_MEMORY;
-    if (length == 0) status = mn_fail(MN_ERR_CONFIG, "--labels %s: line %" PRId64 " is empty; each line names a class", path, n + 1);
+    char *name = mn_arena_format(w->arena, "%.*s", (int)length, line);
+    const int before = name ? mn_table_find(&lines, name, 0) : 0;
+    if (!name) status = MN_ERR_MEMORY;
+    else if (!length) status = mn_fail(MN_ERR_CONFIG, "--labels %s: line %" PRId64 " is empty; each line names a class", path, n + 1);
+    else if (!mn_utf8_plain(line, length))
+      status = mn_fail(MN_ERR_CONFIG, "--labels %s: line %" PRId64 " is no name: it has control characters or is not UTF-8", path, n + 1);
+    else if (before)
+      status = mn_fail(MN_ERR_CONFIG, "--labels %s: lines %d and %" PRId64 " name the same class '%s'", path, before, n + 1, name);
+    else status = mn_table_put(&lines, name, (int)n + 1);
+    if (n < w->classes) w->label[n] = name;
   }
   free(text);
   if (status == MN_OK && n != w->classes)
@@ -275,13 +286,27 @@ static mn_status set_up(work *w) {
   return allocate(w);
 }
 
+/* One after the other; a file that cannot be read is said, and does not keep the others from being classified. */
+static mn_status classify_all(work *w) {
+  mn_cli *cli = w->cli;
+  mn_status first = MN_OK;
+  int failed = 0, files = cli->n_args - 1;
+  for (int i = 1; i <= files; i++) {
+    w->file = cli->args[i];
+    const mn_status status = classify(w);
+    if (status == MN_OK) continue;
+    if (files == 1 || status == MN_ERR_CANCELLED || status == MN_ERR_MEMORY) return status;
+    if (!failed++) first = status;
+    if (!cli->json) mn_print_error(mn_message());
+    else mn_cli_json_line(cli, json_pack("{s:o,s:o}", "file", mn_cli_text(w->file), "error", mn_cli_text(mn_message())));
+  }
+  return failed ? mn_fail(first, "%d of %d files could not be classified; each is named above", failed, files) : MN_OK;
+}
+
 static mn_status run(mn_cli *cli) {
   work w = {.cli = cli, .arena = mn_arena_new()};
   mn_status status = w.arena ? set_up(&w) : MN_ERR_MEMORY;
-  for (int i = 1; status == MN_OK && i < cli->n_args; i++) {
-    w.file = cli->args[i];
-    status = classify(&w);
-  }
+  if (status == MN_OK) status = classify_all(&w);
   mn_session_free(w.session);
   mn_whole_free(w.whole);
   mn_bundle_close(&w.bundle);
