@@ -202,6 +202,21 @@ static void names_of_classes(void) {
   }
 }
 
+/* One sound of each class, and one sound held out; a model of more classes than that. */
+static void classes_that_nothing_teaches_are_said(void) {
+  CHECK(sh("mkdir -p " DIR "/few && for c in low middle; do cp " DIR "/sounds/${c}_0.wav " DIR "/few/; done") == 0, "%s", out);
+  put(DIR "/few.yaml", "data: {type: audio, files: ['" DIR "/few/*.wav'], frames: 40, bands: 12, validation: 0.5}\n",
+      "model: {type: lmuformer, channels: 12, num_classes: 5, d_model: 12, window: 40}\n",
+      "objective: {type: classification}\ntrain: {steps: 1, batch: 1, validate_every: 0}\n");
+  CHECK(sh("cd " DIR " && MNEME_HOME=" DIR " " MNEME "train few.yaml --out few-run --threads 1 2>&1") == 0 &&
+            strstr(out, "holds out every example of 1 of 2 classes (the first is ") &&
+            strstr(out, "tells 5 classes apart, and the data has 2"),
+        "%s", out);
+  CHECK(sh("cd " DIR " && MNEME_HOME=" DIR " " MNEME "train early.yaml --out early --resume --threads 1 2>&1") == 0 &&
+            !strstr(out, "nothing will be learned"),
+        "%s", out);
+}
+
 /* A file that cannot be read is named, and the others are classified. */
 static void one_bad_file_among_good_ones(void) {
 #define THREE CLASSIFY "/early " DIR "/sounds/low_0.wav " DIR "/absent.wav " DIR "/sounds/middle_0.wav "
@@ -296,6 +311,7 @@ int main(void) {
   RUN(lines_and_raw_samples_say_the_same);
   RUN(names_of_classes);
   RUN(one_bad_file_among_good_ones);
+  RUN(classes_that_nothing_teaches_are_said);
   RUN(a_whole_is_read_and_said);
   RUN(pictures);
   RUN(what_is_refused);

@@ -205,6 +205,7 @@ static mn_status open_audio(mn_source *s, const mn_watch *watch) {
   mn_mel_free(mel);
   MN_TRY(status);
   x->held_out = mn_hold_out(x->n[0], o->validation);
+  MN_TRY(mn_held_out_warn(&x->held_out, &x->list[0]->label, sizeof *x->list[0], s->classes, &f->labels));
   s->seq_len = o->frames;
   mn_text_addf(&s->identity, "%s train %lld held out %lld mel %lld %g %g %g %g", hex, (long long)x->n[0], (long long)x->held_out.held,
                (long long)o->bands, o->window_ms, o->hop_ms, o->low_hz, o->high_hz);

@@ -234,6 +234,7 @@ static mn_status open_images(mn_source *s, const mn_watch *watch) {
   if (o->rows && o->rows != x->H)
     return mn_fail(MN_ERR_CONFIG, "data.rows is %lld, but the pictures have %lld rows", (long long)o->rows, (long long)x->H);
   x->held_out = mn_hold_out(x->part[0].n, o->validation);
+  MN_TRY(mn_held_out_warn(&x->held_out, x->part[0].label, sizeof *x->part[0].label, s->classes, &x->classes));
   x->features =
       (mn_features){.type = MN_FEATURES_IMAGES, .labels = x->classes, .height = x->H, .width = x->W, .channels = x->C, .rows = o->rows > 0};
   measure(o, x);
