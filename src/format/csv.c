@@ -33,11 +33,22 @@ static mn_status add_cell(mn_csv *c, char *cell) {
   return MN_OK;
 }
 
+const char *mn_csv_remedy(const mn_csv *c) {
+  for (int i = 0; i < c->columns && i < c->n_cells; i++) {
+    const char *end = strchr(c->cells[i], '\r');
+    if (end && end[1]) return "; its lines end with CR alone, as on old Macs: write LF instead (tr '\\r' '\\n')";
+  }
+  if (c->columns == 1 && c->n_cells && strchr(c->cells[0], ';'))
+    return "; its columns are apart by semicolons: write commas between them, and points in numbers";
+  if (c->columns == 1 && c->n_cells && strchr(c->cells[0], '\t')) return "; its columns are apart by tabs: write commas between them";
+  return "";
+}
+
 static mn_status add_row(mn_csv *c, int64_t line, int64_t cells) {
   if (c->rows == 0) c->columns = (int)cells;
   if (cells != c->columns)
-    return mn_fail(MN_ERR_FORMAT, "%s:%lld: has %lld columns, the first line has %d", c->name, (long long)line, (long long)cells,
-                   c->columns);
+    return mn_fail(MN_ERR_FORMAT, "%s:%lld: has %lld columns, the first line has %d%s", c->name, (long long)line, (long long)cells,
+                   c->columns, mn_csv_remedy(c));
   if (c->rows == c->cap_rows) {
     int64_t cap = c->cap_rows ? 2 * c->cap_rows : 256;
     int64_t *more = mn_realloc(c->line, (size_t)cap * sizeof *more);
@@ -104,7 +115,7 @@ static mn_status cut(mn_csv *c, size_t n) {
     MN_TRY(add_row(c, began, cells));
     if ((c->rows & 0xffff) == 0) MN_TRY(mn_stop_check("a table was read"));
   }
-  if (c->rows <= c->header) return mn_fail(MN_ERR_FORMAT, "%s: holds no row of numbers", c->name);
+  if (c->rows <= c->header) return mn_fail(MN_ERR_FORMAT, "%s: holds no row of numbers%s", c->name, mn_csv_remedy(c));
   return MN_OK;
 }
 
@@ -216,6 +227,6 @@ mn_status mn_csv_number(const mn_csv *c, int64_t row, int column, double *out) {
   const char *s = mn_csv_text(c, row, column);
   char shown[MN_PRINTABLE];
   if (read_number(s, out)) return MN_OK;
-  return mn_fail(MN_ERR_FORMAT, "%s:%lld: column %s holds '%.40s' where a finite number must stand", c->name,
-                 (long long)c->line[row + c->header], mn_csv_name(c, column), mn_printable(s, shown));
+  return mn_fail(MN_ERR_FORMAT, "%s:%lld: column %s holds '%.40s' where a finite number must stand%s", c->name,
+                 (long long)c->line[row + c->header], mn_csv_name(c, column), mn_printable(s, shown), mn_csv_remedy(c));
 }

@@ -20,6 +20,9 @@ int mn_csv_find(const mn_csv *c, const char *name); /* -1: none */
 /* The cell as text, without its quotes; lives as long as the table. */
 const char *mn_csv_text(const mn_csv *c, int64_t row, int column);
 bool mn_csv_is_number(const mn_csv *c, int64_t row, int column);
+/* What to do about a table of another form, for the end of a message: columns apart by semicolons or tabs, lines that end with CR. "":
+ * nothing of that kind is seen. */
+const char *mn_csv_remedy(const mn_csv *c);
 /* MN_ERR_FORMAT names file, line, column and what stands there: no number, NaN or infinity. */
 mn_status mn_csv_number(const mn_csv *c, int64_t row, int column, double *out);
 

@@ -118,7 +118,7 @@ static mn_status choose_columns(mn_source *s, const mn_csv *csv, int **out, int 
   }
   if (!o->columns.count) MN_TRY(columns_of_numbers(o, csv, which, n));
   *out = which;
-  return *n ? MN_OK : mn_fail(MN_ERR_CONFIG, "%s: no column holds numbers", o->file);
+  return *n ? MN_OK : mn_fail(MN_ERR_CONFIG, "%s: no column holds numbers%s", o->file, mn_csv_remedy(csv));
 }
 
 /* Rows [begin, end) of each split without the windows before. */

@@ -164,7 +164,11 @@ mn_status mn_source_check(const mn_source *s, int split, int64_t B, int64_t T) {
     return mn_fail(MN_ERR_CONFIG, "train.batch is %lld, but examples of data.type %s fill %d rows; choose a multiple", (long long)B,
                    s->def->name, s->rows);
   if (s->def->count(s, split) > 0) return MN_OK;
-  return mn_fail(MN_ERR_CONFIG, "data.type %s: there is no %s example", s->def->name, split_name(split));
+  static const char *const remedy[] = {[MN_SPLIT_TRAIN] = "name more files, or hold out less",
+                                       [MN_SPLIT_VALIDATION] =
+                                           "hold out more of it (data.validation), or train without (train.validate_every: 0)",
+                                       [MN_SPLIT_TEST] = "name what it is to be tested on in data"};
+  return mn_fail(MN_ERR_CONFIG, "data.type %s: there is no %s example; %s", s->def->name, split_name(split), remedy[split]);
 }
 
 int64_t mn_source_steps(const mn_source *s, int split, int64_t B, int64_t T) {
