@@ -270,6 +270,8 @@ static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: bmojo_f\nfading: 3\n", 16, "recipe.yaml:2|fading|a mixer");
   mc_refused("type: bmojo_f\nfading: mambo2\n", 16, "recipe.yaml:2|mambo2|mamba2");
   mc_refused("type: bmojo_f\nfading: {type: gla, key_dims: 3}\n", 16, "recipe.yaml:2|key_dims|key_dim");
+  mc_refused("type: bmojo_f\nheads: 1\n", 4, "recipe.yaml:1: fading.key_dim must be given");
+  mc_refused("type: bmojo_f\nheads: 1\nfading: retnet\n", 4, "recipe.yaml:3: fading.key_dim must be even");
   mc_refused("type: bmojo_f\nfading: {type: attention, causal: false}\n", 16, "recipe.yaml:2|fading|later tokens");
 }
 

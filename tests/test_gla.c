@@ -34,6 +34,7 @@ static void a_gate_that_stays_open_forgets_nothing(void) {
 
 static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: gla\nheads: 3\n", 16, "recipe.yaml:2|heads|must divide 8|key_dim");
+  mc_refused("type: gla\nheads: 1\n", 1, "recipe.yaml:1: key_dim must be given");
   mc_refused("type: gla\ndecay_temperature: 0\n", 16, "recipe.yaml:2|decay_temperature");
   mc_refused("type: gla\nhead_dim: 4\n", 16, "recipe.yaml:2|head_dim|key_dim");
 }

@@ -292,6 +292,8 @@ static void a_repeated_pair_grows_stronger(void) {
 }
 
 static void what_a_recipe_may_not_ask_for(void) {
+  mc_refused("type: synaptic\nheads: 1\nbase: gla\n", 4, "recipe.yaml:3: base.key_dim must be given");
+  mc_refused("type: synaptic\nheads: 1\n", 2, "recipe.yaml:1: base.heads must divide d_model 2");
   mc_refused("type: synaptic\nheads: 3\n", 16, "recipe.yaml:2|heads|divide d_model 16");
   mc_refused("type: synaptic\nbase: 3\n", 16, "recipe.yaml:2|base|{type: attention");
   mc_refused("type: synaptic\nbase: {heads: 2}\n", 16, "recipe.yaml:2|type|must name a mixer");

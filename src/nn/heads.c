@@ -11,7 +11,10 @@ mn_status mn_head_width(const mn_value *map, const char *where, const char *key,
                         int64_t *width) {
   if (*width) return MN_OK;
   const double exact = share * (double)d_model / (double)heads;
-  if (exact != floor(exact) || exact < 1)
+  if (exact < 1)
+    return mn_config_fail(map, where, key, "must be given: %lld head%s of d_model %lld would be less than one channel wide",
+                          (long long)heads, heads == 1 ? "" : "s", (long long)d_model);
+  if (exact != floor(exact))
     return mn_config_fail(map, where, "heads", "must divide %lld, or %s must be given", (long long)(share * (double)d_model), key);
   *width = (int64_t)exact;
   return MN_OK;

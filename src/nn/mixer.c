@@ -72,6 +72,22 @@ static const mn_value **value_at(const mn_mixer *m, const char *name) {
 static const char *base_key(const mn_mixer_def *d) { return d->base_key ? d->base_key : "base"; }
 static const mn_value **base_value(const mn_mixer *m) { return value_at(m, base_key(m->def)); }
 
+/* {type: T} for the word T, or for nothing: it stands where the word does, or the map that might have said it, so that what is
+ * refused is named by its key. */
+static const mn_value *spelled_base(mn_arena *arena, const mn_value *map, const char *where, const mn_value *word, const char *key,
+                                    const char *type) {
+  const mn_value *at = word ? word : map, *name = mn_value_text(arena, type);
+  const mn_value *plain = name ? mn_value_map(arena, 1, (const char *[]){"type"}, &name) : NULL;
+  mn_value *v = plain ? mn_arena_alloc(arena, sizeof *v) : NULL;
+  if (!v) return NULL;
+  *v = *plain;
+  v->file = at->file;
+  v->line = at->line;
+  v->column = at->column;
+  v->path = mn_value_path_key(arena, where ? where : map->path, key);
+  return v->path ? v : NULL;
+}
+
 static mn_status parse_base(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, const mn_mixer *m) {
   const mn_mixer_def *d = m->def;
   const mn_value *v = *base_value(m);
@@ -82,9 +98,7 @@ static mn_status parse_base(mn_arena *arena, const mn_value *map, const char *wh
   if (type) {
     const mn_mixer_def *known;
     MN_TRY(mn_mixer_find(v, type, &known)); /* an unknown one is refused where it stands */
-    const mn_value *name = mn_value_text(arena, type);
-    v = mn_value_map(arena, 1, (const char *[]){"type"}, &name);
-    if (!v) return MN_ERR_MEMORY;
+    if (!(v = spelled_base(arena, map, where, v, base_key(d), type))) return MN_ERR_MEMORY;
   }
   if (v->kind != MN_MAP) return mn_config_fail(map, where, base_key(d), "must be a mixer, such as {type: attention, window: 64}");
   return mn_mixer_parse(arena, v, NULL, d_model, base_of(m));
