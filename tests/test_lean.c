@@ -68,20 +68,42 @@ static void shares_are_equal_and_cover_all(void) {
 
 /* Tiles of the longest share beside those of one output a worker, the card's shapes: tiles of 128 keys, twice as many workers as
  * multiprocessors. And hardly anybody waits. */
+/* FlashDecoding's splits for `outputs` of n tiles: the fewest that are nearly as busy as any; its longest share is in *tiles. */
+static int64_t fixed_split(int64_t outputs, int64_t n, int64_t workers, int64_t *longest) {
+  const int64_t most = workers < 128 ? workers : 128;
+  int64_t best = 1;
+  double busiest = 0;
+  for (int turn = 0; turn < 2; turn++)
+    for (int64_t s = 1; s <= most && s <= n; s++) {
+      if (s > 1 && (n + s - 1) / s == (n + s - 2) / (s - 1)) continue;
+      const double waves = (double)(outputs * s) / (double)workers, busy = waves / ceil(waves);
+      if (!turn) busiest = fmax(busiest, busy);
+      else if (busy >= 0.85 * busiest) {
+        best = s;
+        break;
+      }
+    }
+  if ((double)outputs >= 0.8 * (double)workers) best = 1;
+  *longest = (outputs * best + workers - 1) / workers * ((n + best - 1) / best);
+  return best;
+}
+
 static void the_longest_share_is_as_short_as_can_be(void) {
   static const struct {
-    int64_t outputs, keys, processors, one_each, lean;
-  } of[] = {{32, 65536, 108, 512, 76},
-            {56, 65536, 132, 512, 109},
-            {224, 65536, 108, 1024, 531},
-            {64, 131072, 108, 1024, 304},
-            {8, 262144, 132, 2048, 63}};
+    int64_t outputs, keys, processors, one_each, splits, split, lean;
+  } of[] = {{32, 65536, 108, 512, 6, 86, 76},
+            {56, 65536, 132, 512, 4, 128, 109},
+            {224, 65536, 108, 1024, 1, 1024, 531},
+            {64, 131072, 108, 1024, 3, 342, 304},
+            {8, 262144, 132, 2048, 29, 71, 63}};
   for (int i = 0; i < 5; i++) {
     const int64_t n = of[i].keys / 128, tiles = of[i].outputs * n, workers = 2 * of[i].processors;
-    int64_t begin, end;
+    int64_t begin, end, split;
     mn_lean_range(tiles, workers, 0, &begin, &end);
     CHECK((of[i].outputs + workers - 1) / workers * n == of[i].one_each && end == of[i].lean, "%d: %d tiles", i, (int)end);
-    CHECK((double)tiles / (double)(end * workers) > 0.97, "%d: busy for %g", i, (double)tiles / (double)(end * workers));
+    const int64_t splits = fixed_split(of[i].outputs, n, workers, &split);
+    CHECK(splits == of[i].splits && split == of[i].split, "%d: %d splits, %d tiles", i, (int)splits, (int)split);
+    CHECK((double)tiles / (double)(end * workers) >= 0.98, "%d: busy for %g", i, (double)tiles / (double)(end * workers));
   }
   CHECK(mn_lean_shares(1, 1 << 20) == 1 && mn_lean_shares(1000, 1 << 20) == MN_LEAN_SHARES && mn_lean_shares(1000, 64) == 1,
         "as many as pay");

@@ -8,6 +8,7 @@ enum { D = 6, T_MAX = 24 };
 typedef struct numbers {
   int64_t T;
   double q[T_MAX][D], k[T_MAX][D], v[T_MAX][D], theta[T_MAX], momentum[T_MAX], decay[T_MAX], W[MN_FAST_PARTS][16 * D * D];
+  double window[T_MAX * 8]; /* [T,c], the token's own pair last */
 } numbers;
 
 static void draw(numbers *x, int64_t T, uint64_t seed) {
@@ -39,12 +40,14 @@ static int run(const mn_fast_config *c, const numbers *x, double (*y)[D], double
     s.A[p] = s.W[p];
     s.S[p] = s.G[p] = mn_zeros_like(g, s.W[p]);
   }
+  if (c->window > 1) s.past_k = s.past_v = mn_full(g, MN_F64, MN_SHAPE(1, c->window - 1, 1, D), 0);
   const mn_fast_input in = {.q = mn_const(g, MN_F64, rows, x->q),
                             .k = mn_const(g, MN_F64, rows, x->k),
                             .v = mn_const(g, MN_F64, rows, x->v),
                             .theta = mn_const(g, MN_F64, gate, x->theta),
                             .momentum = c->momentum ? mn_const(g, MN_F64, gate, x->momentum) : NULL,
-                            .decay = c->decay ? mn_const(g, MN_F64, gate, x->decay) : NULL};
+                            .decay = c->decay ? mn_const(g, MN_F64, gate, x->decay) : NULL,
+                            .window = c->window > 1 ? mn_const(g, MN_F64, MN_SHAPE(1, T, 1, c->window), x->window) : NULL};
   const mn_fast_result r = mn_fast_memory(g, c, &s, &in);
   mn_tensor *out[2] = {r.y, r.surprise};
   mn_plan *plan = NULL;
@@ -113,6 +116,39 @@ static void one_chunk_from_zero_is_linear_attention(void) {
   mn_fast_config c = linear(20, false, false), b = composed(c);
   if (run(&c, &x, y, NULL)) CHECK(worst(y, want, 20) < 1e-10, "%g", worst(y, want, 20));
   if (run(&b, &x, y, NULL)) CHECK(worst(y, want, 20) < 1e-10, "composed: %g", worst(y, want, 20));
+}
+
+/* Without squares, l = -M(k) . v, a gradient does not know the memory: M_t = (1 - alpha) M + theta sum_j gamma_j k_{t-j} v_{t-j}, gated linear
+ * attention for one pair, in chunks of any length. */
+static void inner_products_are_gated_linear_attention(void) {
+  enum { T = 20 };
+  static const int64_t chunks[] = {1, 4, 7, T};
+  static numbers x;
+  double want[T_MAX][D], y[T_MAX][D];
+  for (int64_t window = 1; window <= 5; window += 4) /* over one chunk, into the next, over several */
+    for (int decay = 0; decay < 2; decay++) {
+      draw(&x, T, 6);
+      for (int64_t t = 0; t < T; t++)
+        for (int64_t j = 0; j < window; j++)
+          x.window[t * window + window - 1 - j] = j <= t ? mn_random_uniform(6, 90 + (uint64_t)j, (uint64_t)t) : 0;
+      double W[D * D];
+      memcpy(W, x.W[0], sizeof W);
+      for (int64_t t = 0; t < T; t++) {
+        for (int i = 0; i < D * D; i++) W[i] *= decay ? 1 - sigmoid(x.decay[t]) : 1;
+        for (int64_t j = 0; j < window && j <= t; j++) {
+          const double share = x.theta[t] * (window > 1 ? x.window[t * window + window - 1 - j] : 1);
+          for (int i = 0; i < D; i++)
+            for (int k = 0; k < D; k++) W[i * D + k] += share * x.k[t - j][i] * x.v[t - j][k];
+        }
+        times(W, x.q[t], want[t]);
+      }
+      for (int i = 0; i < 4; i++) {
+        mn_fast_config c = linear(chunks[i], false, decay);
+        c.loss = MN_FAST_DOT, c.window = window;
+        if (run(&c, &x, y, NULL))
+          CHECK(worst(y, want, T) < 1e-10, "window %d, chunk %d: %g", (int)window, (int)chunks[i], worst(y, want, T));
+      }
+    }
 }
 
 /* theta = 0: nothing is learned; the memory is a fixed network of q. alpha = 1 then makes it the zero network. */
@@ -220,6 +256,7 @@ static void surprise_is_the_inner_loss(void) {
 int main(void) {
   RUN(one_token_chunks_are_the_gated_delta_rule);
   RUN(one_chunk_from_zero_is_linear_attention);
+  RUN(inner_products_are_gated_linear_attention);
   RUN(a_memory_that_does_not_learn_is_fixed);
   RUN(orthonormal_keys_are_remembered_exactly);
   RUN(surprise_is_the_inner_loss);
