@@ -112,6 +112,22 @@ static void every_other_name_can_be_made(void) {
   mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
 }
 
+static void references_are_read_as_uris(void) {
+  static const rule all[] = {
+      {"{\"$ref\": \"#/$defs/a%20b\", \"$defs\": {\"a b\": {\"const\": 1}}}", {"1"}, {"2"}},
+      {"{\"$ref\": \"#/%24defs/%C3%A9%5b%5D\", \"$defs\": {\"\u00e9[]\": {\"const\": 1}}}", {"1"}, {"2"}},
+      {"{\"$ref\": \"#/$defs/a~1b~0c%25\", \"$defs\": {\"a/b~c%\": {\"const\": 1}}}", {"1"}, {"2"}},
+      {"{\"$ref\": \"#/$defs/a%7E1b\", \"$defs\": {\"a/b\": {\"const\": 1}}}", {"1"}, {"2"}},
+      {"{\"$ref\": \"#/$defs/a%2\", \"$defs\": {\"a%2\": {\"const\": 1}}}", {"1"}, {"2"}},                        /* as some write it */
+      {"{\"$ref\": \"#/$defs/a%20b\", \"$defs\": {\"a%20b\": {\"const\": 1}}}", {"1"}, {"2"}},                    /* likewise */
+      {"{\"$ref\": \"#/$defs/%41\", \"$defs\": {\"%41\": {\"const\": 2}, \"A\": {\"const\": 1}}}", {"1"}, {"2"}}, /* the standard first */
+  };
+  static const refusal bad[] = {{"{\"$ref\": \"#/$defs/a%20b\", \"$defs\": {\"ab\": {\"const\": 1}}}", "leads nowhere"},
+                                {"{\"$ref\": \"#/$defs/a%00\", \"$defs\": {\"a\": {\"const\": 1}}}", "leads nowhere"}};
+  all_hold(all, sizeof all / sizeof *all);
+  all_are_refused(bad, sizeof bad / sizeof *bad);
+}
+
 static void what_is_no_schema_is_none(void) {
   static const rule all[] = {
       {"{\"prefixItems\": [{\"type\": \"null\"}, false]}", {"[]", "[null]"}, {"[1]", "[null, 1]"}},
@@ -553,6 +569,7 @@ static void items_that_fit_are_counted(void) {
 int main(void) {
   RUN(names_are_what_they_must_be);
   RUN(every_other_name_can_be_made);
+  RUN(references_are_read_as_uris);
   RUN(what_is_no_schema_is_none);
   RUN(what_is_merged_keeps_what_each_says);
   RUN(what_fits_two_of_oneOf_is_found);

@@ -540,12 +540,17 @@ static void wrong_settings_are_refused(void) {
   } all[] = {
       {"tiny --tls-cert r.yaml", "both --tls-cert and --tls-key"},
       {"tiny --tls-cert r.yaml --tls-key r.yaml", "--tls-cert r.yaml: OpenSSL says"},
+      {"tiny --tls-cert nothing.pem --tls-key r.yaml", "--tls-cert nothing.pem: No such file"},
+      {"tiny --tls-cert r.yaml --tls-key tiny", "--tls-key tiny: Is a directory"},
       {"tiny --host nowhere.invalid", "--host nowhere.invalid"},
       {"tiny --queue 0", "--queue: expected a whole number from 1"},
       {"tiny --api-key-file r.yaml", "r.yaml:"},
       {"tiny --rate 5", "--rate has no effect"},
       {"tiny --port 70000", "--port"},
       {"tiny --cors 'a b'", "--cors is one origin"},
+      {"tiny --cors example.org", "--cors is one origin"},
+      {"tiny --cors https://example.org/", "--cors is one origin"},
+      {"tiny --cors https://Example.org", "--cors is one origin"},
       {"nothing", "nothing"},
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
@@ -559,6 +564,32 @@ static void wrong_settings_are_refused(void) {
         "%s", http_reply);
   CHECK(server_end(&server) == 0, "not well");
   CHECK(sh(MNEME "serve tiny --port 0 --check --json 2>&1") == 0 && strstr(out, "\"url\""), "%s", out);
+}
+
+static void keys_that_do_not_do_are_told_why(void) {
+  if (sh("openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost 2>&1 && "
+         "openssl genpkey -algorithm RSA -out other.pem 2>&1 && openssl ecparam -genkey -name prime256v1 -noout -out curve.pem 2>&1 && "
+         "openssl pkey -in key.pem -aes128 -passout pass:word -out locked.pem 2>&1 && "
+         "openssl req -new -key key.pem -subj /CN=localhost -out request.pem 2>&1 && "
+         "openssl x509 -req -in request.pem -signkey key.pem -days -1 -out past.pem 2>&1") != 0) {
+    printf("skip   no openssl\n");
+    return;
+  }
+  static const struct {
+    const char *key, *said;
+  } all[] = {{"locked.pem", "the key is encrypted"},
+             {"other.pem", "it is another key than that of the certificate in cert.pem"},
+             {"curve.pem", "it is another key than that of the certificate in cert.pem"},
+             {"cert.pem", "--tls-key cert.pem: OpenSSL says"}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    CHECK(sh(MNEME "serve tiny --port 0 --check --tls-cert cert.pem --tls-key %s 2>&1", all[i].key) == 2 && strstr(out, all[i].said) &&
+              !strstr(out, "pass phrase:"),
+          "%s: %s", all[i].key, out);
+  CHECK(sh(MNEME "serve tiny --port 0 --check --tls-cert past.pem --tls-key key.pem 2>&1") == 0 && strstr(out, "it has expired"), "%s",
+        out);
+  CHECK(sh("cat cert.pem past.pem >chain.pem; " MNEME "serve tiny --port 0 --check --tls-cert chain.pem --tls-key key.pem 2>&1") == 0 &&
+            !strstr(out, "expired"),
+        "a chain: %s", out);
 }
 
 static void over_tls_too(void) {
@@ -600,6 +631,7 @@ int main(void) {
     RUN(a_long_prompt_keeps_nobody_waiting);
     RUN(keys_are_asked_for);
     RUN(what_waits_has_a_limit);
+    RUN(keys_that_do_not_do_are_told_why);
     RUN(over_tls_too);
     RUN(wrong_settings_are_refused);
   }

@@ -11,7 +11,6 @@
 #include <event2/thread.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
-#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -20,6 +19,7 @@
 #include <sys/socket.h>
 
 #include "format/json.h"
+#include "serve/tls.h"
 
 enum { READS_AHEAD = 1 << 16 };
 
@@ -419,19 +419,7 @@ static mn_status listen_at(mn_web *w) {
 
 static mn_status open_tls(mn_web *w) {
   const mn_web_config *c = &w->config;
-  if (!c->tls_cert && !c->tls_key) return MN_OK;
-  if (!c->tls_cert || !c->tls_key) return mn_fail(MN_ERR_CONFIG, "TLS needs both --tls-cert and --tls-key");
-  w->tls = SSL_CTX_new(TLS_server_method());
-  if (!w->tls) return MN_ERR_MEMORY;
-  SSL_CTX_set_min_proto_version(w->tls, TLS1_2_VERSION);
-  SSL_CTX_set_mode(w->tls, SSL_MODE_RELEASE_BUFFERS);
-  ERR_clear_error();
-  const char *at = "--tls-cert", *file = c->tls_cert;
-  bool fine = SSL_CTX_use_certificate_chain_file(w->tls, c->tls_cert) == 1;
-  if (fine) at = "--tls-key", file = c->tls_key, fine = SSL_CTX_use_PrivateKey_file(w->tls, c->tls_key, SSL_FILETYPE_PEM) == 1;
-  if (fine) fine = SSL_CTX_check_private_key(w->tls) == 1;
-  const char *reason = fine ? NULL : ERR_reason_error_string(ERR_get_error());
-  return fine ? MN_OK : mn_fail(MN_ERR_CONFIG, "%s %s: OpenSSL says: %s", at, file, reason ? reason : "it cannot be used");
+  return c->tls_cert || c->tls_key ? mn_tls_open(c->tls_cert, c->tls_key, &w->tls) : MN_OK;
 }
 
 /* ---- the loop ---- */

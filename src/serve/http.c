@@ -23,8 +23,7 @@ static int hex(char c) {
   return -1;
 }
 
-/* In place; false: a '%' without two digits, or a zero byte. */
-static bool percent_decode(char *s, bool plus) {
+bool mn_percent_decode(char *s, bool plus) {
   char *to = s;
   for (; *s; s++) {
     if (*s == '%') {
@@ -69,7 +68,7 @@ static int64_t request_line(char *line, mn_http_head *h, mn_http_fault *fault) {
   h->query = "";
   if (end && *end == '#') return refuse(fault, 400, "the path has a '#'");
   if (end) *end = 0, h->query = end + 1;
-  if (!percent_decode(target, false))
+  if (!mn_percent_decode(target, false))
     return refuse(fault, 400, "the path has a '%' that two hexadecimal digits do not follow, or a zero byte");
   if (climbs(target)) return refuse(fault, 400, "the path has a part '..'");
   h->path = target;
@@ -291,7 +290,7 @@ char *mn_http_query(const char *query, const char *name) {
     if (!value) return NULL;
     memcpy(value, at + n + 1, length);
     value[length] = 0;
-    if (percent_decode(value, true)) return value;
+    if (mn_percent_decode(value, true)) return value;
     free(value);
     return NULL;
   }

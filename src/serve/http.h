@@ -45,6 +45,8 @@ typedef struct mn_http_chunks {
  * of the whole body. */
 int64_t mn_http_take_chunks(mn_http_chunks *c, const char *data, size_t n, size_t most, mn_text *body, bool *done, mn_http_fault *fault);
 
+/* In place, with plus a '+' as a space; false: a '%' without two digits, or a zero byte. */
+bool mn_percent_decode(char *s, bool plus);
 const char *mn_http_reason(int status); /* "Not Found" */
 /* The value of `name` in a query, percent-decoded; free() it. NULL: not there, or out of memory. */
 char *mn_http_query(const char *query, const char *name);

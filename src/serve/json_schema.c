@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "format/json.h"
+#include "serve/http.h"
 #include "serve/json_schema_internal.h"
 #include "serve/schema_complement.h"
 #include "serve/schema_keys.h"
@@ -91,8 +92,16 @@ static const mn_value *look_up(schema_compiler *c, const char *ref) {
   return *ref ? NULL : at;
 }
 
+/* A $ref is a URI, whose part behind '#' has signs as %XX; not all who write schemas write them so. */
+static const mn_value *look_up_either_way(schema_compiler *c, const char *ref) {
+  char *plain = strchr(ref, '%') ? mn_strdup(ref) : NULL;
+  const mn_value *at = plain && mn_percent_decode(plain, false) ? look_up(c, plain) : NULL;
+  free(plain);
+  return at ? at : look_up(c, ref);
+}
+
 const mn_value *schema_look_up(schema_compiler *c, const mn_value *ref) {
-  const mn_value *at = schema_text(ref) ? look_up(c, schema_text(ref)) : NULL;
+  const mn_value *at = schema_text(ref) ? look_up_either_way(c, schema_text(ref)) : NULL;
   if (!at) schema_refuse(c, ref, "has a $ref that leads nowhere: it begins with '#', and names a place of this schema");
   return at;
 }

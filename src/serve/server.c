@@ -404,13 +404,25 @@ static mn_status open_embedder(mn_server *s) {
                          &s->embedder);
 }
 
+/* As a browser writes it, sign for sign: another would be let in by nobody. "null": pages that have none, of a file. */
+static bool is_origin(const char *s) {
+  if (!strcmp(s, "*") || !strcmp(s, "null")) return true;
+  const char *place = strstr(s, "://");
+  if (!place || place == s || !place[3] || strpbrk(place + 3, "/?#@,")) return false;
+  for (; *s; s++)
+    if (*s <= ' ' || *s > '~' || (*s >= 'A' && *s <= 'Z')) return false;
+  return true;
+}
+
 static mn_status open_server(mn_server *s) {
   const mn_server_config *c = &s->config;
   s->headers = c->cors ? mn_format("Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: Mneme-No-Effect, Retry-After\r\n%s",
                                    c->cors, strcmp(c->cors, "*") ? "Vary: Origin\r\n" : "")
                        : mn_strdup("");
   if (!s->headers) return MN_ERR_MEMORY;
-  if (c->cors && strpbrk(c->cors, "\r\n ")) return mn_fail(MN_ERR_CONFIG, "--cors is one origin, such as https://example.org, or *");
+  if (c->cors && !is_origin(c->cors))
+    return mn_fail(MN_ERR_CONFIG,
+                   "--cors is one origin in small letters, such as https://example.org, with nothing behind it but a port, or *");
   MN_TRY(mn_readers_new(2, s->config.waiting, &s->readers));
   MN_TRY(open_log(s));
   MN_TRY(open_chat(s));

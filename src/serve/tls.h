@@ -1,0 +1,13 @@
+/* tls.h - what a server shows of itself over TLS: a certificate, what signed it, and its private key. */
+#ifndef MN_SERVE_TLS_H
+#define MN_SERVE_TLS_H
+
+#include <openssl/ssl.h>
+
+#include "base/base.h"
+
+/* Of PEM files; the certificate's may be a chain. MN_ERR_CONFIG or MN_ERR_IO: which of the two files does not do, and why. A certificate that is
+ * out of its time is used, with a warning. SSL_CTX_free() it. */
+mn_status mn_tls_open(const char *cert, const char *key, SSL_CTX **out);
+
+#endif
