@@ -367,6 +367,12 @@ static void what_is_no_request_is_refused(void) {
   CHECK(http_bytes(long_head, strlen(long_head)) == 431, "%s", http_reply);
   const char zero[] = "GET /health HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n";
   CHECK(http_bytes(zero, sizeof zero - 1) == 400, "%s", http_reply);
+  const char tls[] = "\x16\x03\x01\x02", half[] = "\x01"; /* which say no more until they are answered */
+  const int hello = http_open(), noise = http_open();
+  http_say(hello, tls, sizeof tls - 1), http_say(noise, half, 1);
+  CHECK(http_hear(hello, NULL) && http_status() == 400 && strstr(http_reply, "http://, not https://"), "TLS: %s", http_reply);
+  CHECK(http_hear(noise, NULL) && http_status() == 400 && !strstr(http_reply, "TLS"), "%s", http_reply);
+  close(hello), close(noise);
   /* a body in chunks, byte by byte, with a trailer; and two requests at once on one connection */
   const char chunks[] = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
                         "8;x=y\r\n{\"prompt\r\n1D\r\n\": \"a\", \"max_tokens\": 1}     \r\n0\r\nX: y\r\n\r\n";

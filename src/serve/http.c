@@ -14,6 +14,8 @@ static int64_t refuse(mn_http_fault *fault, int status, const char *message) {
   return -1;
 }
 
+enum { TLS_RECORD = 0x16 }; /* what a client says first who begins TLS */
+
 static bool of_a_token(unsigned char c) { return isalnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c)); }
 
 static int hex(char c) {
@@ -154,6 +156,11 @@ int64_t mn_http_parse_head(const char *data, size_t n, mn_http_head *out, mn_htt
   size_t before = 0;
   *out = (mn_http_head){0};
   while (before + 1 < n && before < 8 && data[before] == '\r' && data[before + 1] == '\n') before += 2;
+  /* No method begins so, and of a client that speaks TLS more would never come. */
+  if (n > before && data[before] != '\r' && !of_a_token((unsigned char)data[before]))
+    return refuse(fault, 400,
+                  data[before] == TLS_RECORD ? "this is TLS, and this server has none: its address begins with http://, not https://"
+                                             : "the request line is not METHOD PATH HTTP/1.1");
   const char *end = n > before ? memmem(data + before, n - before, "\r\n\r\n", 4) : NULL;
   if (!end) return 0;
   const size_t size = (size_t)(end - data) - before + 2; /* with the last line's end */
