@@ -154,7 +154,8 @@ static void what_is_refused(void) {
       {"echo /fork whole | (" CHAT "cut --template t.jinja --session z 2>&1)", "is there: choose another name"},
       {"echo a | (" CHAT "kept --template t.jinja --session whole --sessions cut/sessions 2>&1)", "saved with another model"},
       {"echo a | (" CHAT "cut --session old --tokens 2 2>&1) && echo a | (" CHAT "cut --template t.jinja --session old 2>&1)",
-       "is no conversation of this version"},
+       "is a state alone, as a chat without a template keeps it"},
+      {"echo a | (" CHAT "cut --session whole 2>&1)", "is a dialogue with its words"},
       {"head -c 70000 /dev/zero | tr '\\0' a | (" CHAT "cut --template t.jinja 2>&1)", "max_context is 60000: say less"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -112,6 +112,9 @@ static mn_status take(void *ctx, size_t offset, size_t n, const void *bytes) {
 
 static mn_status check_format(const mn_st *st) {
   const char *path = mn_st_path(st), *is = mn_st_meta(st, "format");
+  if (is && !strncmp(is, "mneme session", 13))
+    return mn_fail(MN_ERR_FORMAT,
+                   "%s is a state alone, as a chat without a template keeps it; servers and chats with one keep the words, too", path);
   if (!is || strcmp(is, format) != 0)
     return mn_fail(MN_ERR_FORMAT, "%s is no conversation of this version (its metadata says %s)", path, is ? is : "nothing");
   if (!mn_st_checksum(st)) return mn_fail(MN_ERR_FORMAT, "%s has lost its checksums: it was changed after it was saved", path);

@@ -545,6 +545,11 @@ mn_status mn_session_save_over(mn_session *s, const char *path, mn_file_stamp *s
 
 static mn_status check_file(mn_session *s, const mn_st *st, const char *path) {
   const char *format = mn_st_meta(st, "format"), *model = mn_st_meta(st, "model");
+  if (format && !strncmp(format, "mneme conversation", 18))
+    return mn_fail(
+        MN_ERR_FORMAT,
+        "%s is a dialogue with its words, as servers and chats with a template keep them; without a template a chat keeps a state alone",
+        path);
   if (!format || strcmp(format, "mneme session 1") != 0)
     return mn_fail(MN_ERR_FORMAT, "%s is not a session file of this version (its metadata says %s)", path, format ? format : "nothing");
   MN_TRY(need_fingerprint(s));
