@@ -55,6 +55,29 @@ static void a_rate_of_one_erases_what_it_reads(void) {
   mc_bag_free(&state);
 }
 
+/* Values are mixed with those of a layer below that hands on as many, of the same width; who has none is named. */
+static void mixed_values_need_a_layer_that_hands_them_on(void) {
+  static const char upper[] = "{\"type\": \"rwkv7\", \"heads\": 2, \"values\": \"mixed\"}";
+  static const char *const lower[] = {"{\"type\": \"rwkv7\", \"heads\": 2, \"values\": \"first\"}", "{\"type\": \"rwkv7\", \"heads\": 2}",
+                                      "{\"type\": \"rwkv7\", \"heads\": 1, \"values\": \"first\"}", NULL};
+  for (int i = 0; i < 4; i++) {
+    mc_mixer up, low = {0};
+    if (!mc_open(&up, upper, 8, 1, MN_F64, mn_backend_ref()) || (lower[i] && !mc_open(&low, lower[i], 8, 1, MN_F64, mn_backend_ref())))
+      continue;
+    mn_graph *g = mn_graph_new();
+    mn_scope *s = mn_scope_new(g, mc_how(&up, false), 1);
+    mn_tensor *x = mn_input(g, "x", MN_F64, MN_SHAPE(1, 3, 8));
+    if (lower[i]) x = mn_mixer_apply(mn_scope_in(s, "layers.0"), &low.mixer, x);
+    mn_mixer_apply(mn_scope_in(s, "layers.1"), &up.mixer, x);
+    const mn_status status = mn_graph_status(g);
+    CHECK(status == (i ? MN_ERR_CONFIG : MN_OK), "below it is %s: %s", lower[i] ? lower[i] : "nothing", mn_status_name(status));
+    if (i) CHECK(strstr(mn_message(), "layers.1.values: mixed needs a layer below it"), "%s", mn_message());
+    mn_graph_free(g);
+    mc_close(&up);
+    if (lower[i]) mc_close(&low);
+  }
+}
+
 static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: rwkv7\nheads: 3\n", 16, "recipe.yaml:2|heads|must divide d_model 16");
   mc_refused("type: rwkv7\ndecay_rank: 0\n", 16, "recipe.yaml:2|decay_rank");
@@ -68,6 +91,7 @@ int main(void) {
   RUN(gradients_agree_with_differences);
   RUN(bf16_is_close);
   RUN(a_rate_of_one_erases_what_it_reads);
+  RUN(mixed_values_need_a_layer_that_hands_them_on);
   RUN(what_a_recipe_may_not_ask_for);
   return test_end();
 }

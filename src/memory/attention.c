@@ -287,7 +287,7 @@ static double scale_of(const mn_attention_config *c) { return c->score_scale > 0
 static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v) {
   mn_graph *g = mn_scope_graph(s);
   if (mn_scope_is_stream(s)) {
-    mn_graph_fault(g, MN_ERR_CONFIG, "%sattention with causal: false sees later tokens, so it cannot be run as a stream", mn_scope_path(s));
+    mn_graph_fault(g, MN_ERR_CONFIG, "%scausal: false lets attention see later tokens, so it cannot be run as a stream", mn_scope_path(s));
     return NULL;
   }
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1);

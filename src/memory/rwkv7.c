@@ -78,8 +78,7 @@ static mn_tensor *values_of(mn_scope *s, const rwkv7_config *c, mn_tensor *v, mn
   if (c->values != VALUES_MIXED) return v;
   mn_tensor *first = mn_shared(s, FIRST_VALUES);
   if (!first || !mn_shape_equal(&first->shape, &v->shape)) {
-    mn_graph_fault(g, MN_ERR_CONFIG,
-                   "%s with values: mixed needs a layer below it with values: first, and as many heads of the same head_dim",
+    mn_graph_fault(g, MN_ERR_CONFIG, "%svalues: mixed needs a layer below it with values: first, and as many heads of the same head_dim",
                    mn_scope_path(s));
     return v;
   }
