@@ -6,7 +6,9 @@
 #include "mixer_suite.h"
 #include "model/params.h"
 
+#include <stdatomic.h>
 #include <time.h>
+#include <unistd.h>
 
 static const char *const forms[] = {
     "{\"type\": \"lmu\", \"order\": 6, \"window\": 20}",
@@ -274,6 +276,34 @@ static void a_model_that_is_not_run_computes_no_steps(void) {
   mn_arena_free(arena);
 }
 
+/* Stopped before it begins, so that nothing but the remark takes time. */
+static void what_takes_minutes_is_said_before(void) {
+  static const atomic_int told = 1;
+  const int orders[] = {16, 2000};
+  for (int i = 0; i < 2; i++) {
+    const int64_t d = orders[i];
+    char said[512] = "";
+    double *a = mn_alloc((size_t)(d * d + d) * sizeof *a);
+    FILE *f = tmpfile();
+    const int old = dup(2);
+    CHECK(a && f && old >= 0, "memory and files");
+    if (!a || !f || old < 0) return;
+    dup2(fileno(f), 2);
+    mn_stop_watch(&told);
+    const mn_status status = mn_legendre_step(d, 100, a, a + d * d);
+    mn_stop_watch(NULL);
+    fflush(stderr);
+    dup2(old, 2);
+    close(old);
+    rewind(f);
+    said[fread(said, 1, sizeof said - 1, f)] = 0;
+    fclose(f);
+    free(a);
+    CHECK(status == MN_ERR_CANCELLED, "order %d: %s", orders[i], mn_message());
+    CHECK(!strstr(said, "a Legendre memory of order 2000") == (i == 0) && !*said == (i == 0), "order %d: %s", orders[i], said);
+  }
+}
+
 int main(void) {
   RUN(a_step_is_the_solution_of_its_equation);
   RUN(the_memory_fades);
@@ -287,5 +317,6 @@ int main(void) {
   RUN(a_cell_without_feedback_remembers_the_same);
   RUN(what_a_recipe_may_not_ask_for);
   RUN(a_model_that_is_not_run_computes_no_steps);
+  RUN(what_takes_minutes_is_said_before);
   return test_end();
 }

@@ -38,6 +38,14 @@ static mn_status stop(void) { return mn_stop_check("working out a Legendre memor
 /* x = exp(x), [n,n]: the Taylor polynomial of degree 16 of x / 2^s, whose remainder at a norm of at most 1/2 is below one part in 1e19,
  * squared s times (Moler & Van Loan 2003). By powers of y = x / 2^s up to the fourth the polynomial takes six products:
  *     p = c0 + y (c1 + ...) = q0 + y^4 (q1 + y^4 (q2 + y^4 (q3 + c16 y^4)))     q_i = sum over r < 4 of c_{4i+r} y^r     c_i = 1/i! */
+static void announce(int64_t n, int products) {
+  if (n < 1500) return; /* seconds; this much is minutes */
+  mn_log_write(
+      MN_LOG_WARN,
+      "working out a Legendre memory of order %lld: %d products of %lld x %lld matrices, which takes minutes; a lower order is quicker",
+      (long long)(n - 1), products, (long long)n, (long long)n);
+}
+
 static mn_status matrix_exponential(int64_t n, double *x) {
   const int64_t size = n * n;
   double norm = 0;
@@ -47,6 +55,7 @@ static mn_status matrix_exponential(int64_t n, double *x) {
     norm = fmax(norm, sum);
   }
   int squarings = norm > 0.5 ? (int)ceil(log2(norm)) + 1 : 0;
+  announce(n, 6 + squarings);
   double *room = mn_alloc(sizeof(double) * (size_t)(5 * size));
   if (!room) return MN_ERR_MEMORY;
   double *power[5] = {NULL, x, room, room + size, room + 2 * size}, *p = room + 3 * size, *next = room + 4 * size;
