@@ -200,6 +200,8 @@ static void names_of_classes(void) {
     put(DIR "/names", "deep\n", bad[i][0], "high\n");
     CHECK(sh(CLASSIFY "/early " DIR "/sounds/low_0.wav --labels " DIR "/names 2>&1") == 2 && strstr(out, bad[i][1]), "%s", out);
   }
+  CHECK_OK(mn_file_write(DIR "/names", "deep\na\0b\nhigh\n", 14));
+  CHECK(sh(CLASSIFY "/early " DIR "/sounds/low_0.wav --labels " DIR "/names 2>&1") == 2 && strstr(out, "line 2 is no name"), "%s", out);
 }
 
 /* One sound of each class, and one sound held out; a model of more classes than that. */

@@ -155,6 +155,26 @@ static void one_that_fails_loses_nothing_else(void) {
         said);
 }
 
+/* A recipe's name, and its file's where it cannot be read, stands in one cell, is no markup and steers no terminal. */
+static void a_name_is_one_cell(void) {
+  static const char unreadable[] = "model: {d_model: 8, heads: 1}\n";
+  size_t n;
+  char *table;
+  CHECK_OK(mn_make_dirs(test_path("odd")));
+  put("odd/pipe.yaml", "name: 'a|b `c` *d* _e_ f_g <i>'\nmodel: {d_model: 8, layers: 1, block: {mixer: {type: deltanet, heads: 2}}}\n");
+  CHECK_OK(mn_file_write(test_path("odd/odd\n\xc2\x9b\xff.yaml"), unreadable, sizeof unreadable - 1));
+  CHECK(compare("odd --tracks tracks.yaml --out odd-out", "") != 0 && strstr(said, "the others stand"), "%s", said);
+  CHECK_OK(mn_file_read(test_path("odd-out/table.md"), 1 << 20, &table, &n));
+  CHECK(strstr(table, "| a\\|b \\`c\\` \\*d\\* \\_e_ f_g \\<i> |"), "%s", table);
+  CHECK(strstr(table, "| odd\\\\n\\\\x9b\\\\xff.yaml |") && mn_utf8_valid(table, n) == n, "%s", table);
+  int bars[8] = {0}, rows = 0;
+  for (char *line = table, *end; (end = strchr(line, '\n')) && rows < 8; line = end + 1, rows++)
+    for (char *p = line; p < end; p++) bars[rows] += *p == '|' && (p == line || p[-1] != '\\');
+  CHECK(rows == 4, "a head, a rule and two recipes: %s", table);
+  for (int r = 1; r < rows; r++) CHECK(bars[r] == bars[0], "row %d has as many cells as the head: %s", r, table);
+  free(table);
+}
+
 static void a_locked_database_is_said(void) {
   sqlite3 *db;
   CHECK(sqlite3_open(test_path("all/compare.db"), &db) == SQLITE_OK, "open");
@@ -319,6 +339,7 @@ int main(void) {
   RUN(tokens_and_parameters_are_solved);
   RUN(what_was_done_is_not_done_again);
   RUN(one_that_fails_loses_nothing_else);
+  RUN(a_name_is_one_cell);
   RUN(a_locked_database_is_said);
   RUN(an_interrupted_comparison_goes_on);
   RUN(a_killed_comparison_goes_on);

@@ -220,6 +220,22 @@ static void test_series_is_refused(void) {
   }
 }
 
+/* The remedy names a key that this source has. */
+static void test_an_empty_part_has_a_remedy(void) {
+  const char *path = mn_arena_strdup(arena, test_path("short.csv"));
+  mn_text rows = {0};
+  for (int i = 0; i < 20; i++) mn_text_addf(&rows, "%d.5\n", i);
+  CHECK_OK(mn_file_write(path, rows.data, rows.len));
+  mn_text_free(&rows);
+  mn_source *s = open_source(yaml_of("{type: series, file: '%s', header: false, input: 2, horizon: 6%s}", path, ""));
+  if (!s) return;
+  CHECK(mn_source_check(s, MN_SPLIT_VALIDATION, 1, 2) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "no validation example; raise data.fractions") && strstr(mn_message(), "train.validate_every: 0") &&
+            !strstr(mn_message(), "data.validation"),
+        "%s", mn_message());
+  mn_source_close(s);
+}
+
 /* ---- pictures ---- */
 
 static void write_idx(const char *name, int ndim, const int *dim, const uint8_t *data) {
@@ -606,6 +622,7 @@ int main(void) {
   RUN(test_series_keeps_what_varies);
   RUN(test_series_says_its_scale);
   RUN(test_series_is_refused);
+  RUN(test_an_empty_part_has_a_remedy);
   RUN(test_images);
   RUN(test_audio);
   RUN(test_pictures_are_of_one_kind);

@@ -1,4 +1,5 @@
 /* compare_report.c - see compare_work.h: what was found, as a table for people, as JSON and as pictures. */
+#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -73,9 +74,19 @@ static const char *number(double x, char out[32]) {
 
 /* ---- files ---- */
 
-/* A name as a cell of Markdown: what would end the cell or be markup stands for itself, what cannot be shown is a space. */
+/* A name as a cell of Markdown: what would end the cell or be markup stands for itself, and what would steer a terminal is shown. `_` is
+ * markup only where a word begins. */
 static void add_cell(mn_text *out, const char *name) {
-  for (; *name; name++) mn_text_addf(out, strchr("|\\`*<", *name) ? "\\%c" : "%c", (unsigned char)*name < ' ' ? ' ' : *name);
+  mn_text shown = {0};
+  mn_text_add_shown(&shown, name, strlen(name), false);
+  bool in_word = false;
+  for (const char *p = shown.data ? shown.data : ""; *p; p++) {
+    if (strchr("\\|`*<[~&", *p) || (*p == '_' && !in_word)) mn_text_add(out, "\\");
+    mn_text_add_bytes(out, p, 1);
+    in_word = *p & 0x80 || isalnum((unsigned char)*p) || (in_word && *p == '_');
+  }
+  out->failed |= shown.failed;
+  mn_text_free(&shown);
 }
 
 static mn_status markdown(const table *t, mn_text *out) {

@@ -172,7 +172,8 @@ static mn_status read_labels(work *w, const char *path) {
   w->label = mn_arena_alloc(w->arena, (size_t)w->classes * sizeof *w->label);
   mn_status status = w->label ? MN_OK : MN_ERR_MEMORY;
   for (char *line = text + mn_utf8_mark(text, size), *end; status == MN_OK && line < text + size; line = end + 1, n++) {
-    end = line + strcspn(line, "\n");
+    end = memchr(line, '\n', (size_t)(text + size - line));
+    if (!end) end = text + size;
     const size_t length = (size_t)(end - line) - (end > line && end[-1] == '\r');
     char *name = mn_arena_format(w->arena, "%.*s", (int)length, line);
     const int before = name ? mn_table_find(&lines, name, 0) : 0;

@@ -203,9 +203,9 @@ static mn_status match_labels(const mn_objectives *o, const mn_value *v, const m
   mn_shape shape = mn_model_shape(m, p, sizes);
   const int64_t logits = shape.ndim ? shape.dim[shape.ndim - 1] : 0;
   const int64_t targets = judges_logits_by(o, "target") ? s->targets : 0, classes = s->classes > targets ? s->classes : targets;
-  if (logits > classes && classes > 0)
+  if (v && logits > s->classes && s->classes > 0 && judges_logits_by(o, "label"))
     mn_log_write(MN_LOG_WARN, "the model tells %lld classes apart, and the data has %lld: nothing will be learned of the others",
-                 (long long)logits, (long long)classes);
+                 (long long)logits, (long long)s->classes);
   if (!logits || logits >= classes) return MN_OK;
   return mn_value_fail(v, "the data has %lld classes, and the model's logits only %lld; raise the model's number of classes",
                        (long long)classes, (long long)logits);

@@ -153,6 +153,22 @@ static const char *split_name(int split) {
   return split == MN_SPLIT_TRAIN ? "training" : split == MN_SPLIT_VALIDATION ? "validation" : "test";
 }
 
+/* What can be done where a part is empty, by the keys of this source that make one. */
+static void add_remedy(const mn_source *s, int split, mn_text *out) {
+  const char *part = split_name(split), *between = split == MN_SPLIT_TEST ? "set " : "raise ";
+  if (split == MN_SPLIT_TRAIN) {
+    mn_text_add(out, "name more data, or hold out less");
+    return;
+  }
+  for (const mn_field *f = s->def->fields; f->name; f++)
+    if (!strncmp(f->name, part, strlen(part)) || !strcmp(f->name, "fractions")) {
+      mn_text_addf(out, "%sdata.%s", between, f->name);
+      between = " or ";
+    }
+  mn_text_addf(out, "%s more data", *between == ' ' ? ", or name" : "name");
+  if (split == MN_SPLIT_VALIDATION) mn_text_add(out, ", or train without (train.validate_every: 0)");
+}
+
 mn_status mn_source_check(const mn_source *s, int split, int64_t B, int64_t T) {
   if (B < 1 || T < 1 || B > INT32_MAX || T > INT32_MAX)
     return mn_fail(MN_ERR_CONFIG, "a batch of %lld rows of %lld tokens is impossible", (long long)B, (long long)T);
@@ -164,11 +180,11 @@ mn_status mn_source_check(const mn_source *s, int split, int64_t B, int64_t T) {
     return mn_fail(MN_ERR_CONFIG, "train.batch is %lld, but examples of data.type %s fill %d rows; choose a multiple", (long long)B,
                    s->def->name, s->rows);
   if (s->def->count(s, split) > 0) return MN_OK;
-  static const char *const remedy[] = {[MN_SPLIT_TRAIN] = "name more files, or hold out less",
-                                       [MN_SPLIT_VALIDATION] =
-                                           "hold out more of it (data.validation), or train without (train.validate_every: 0)",
-                                       [MN_SPLIT_TEST] = "name what it is to be tested on in data"};
-  return mn_fail(MN_ERR_CONFIG, "data.type %s: there is no %s example; %s", s->def->name, split_name(split), remedy[split]);
+  mn_text remedy = {0};
+  add_remedy(s, split, &remedy);
+  mn_fail(MN_ERR_CONFIG, "data.type %s: there is no %s example; %s", s->def->name, split_name(split), remedy.data ? remedy.data : "");
+  mn_text_free(&remedy);
+  return MN_ERR_CONFIG;
 }
 
 int64_t mn_source_steps(const mn_source *s, int split, int64_t B, int64_t T) {

@@ -288,7 +288,7 @@ static mn_status open_tensors(mn_source *s, const mn_watch *watch) {
   if (s->tok && mn_tokenizer_vocab_size(s->tok) >= s->vocab_size) s->vocab_size = mn_tokenizer_vocab_size(s->tok), s->vocab_field = NULL;
   x->held_out = mn_hold_out(x->n[0], o->validation);
   for (int i = 0; i < x->n_columns; i++)
-    if (!strcmp(x->columns[i].name, "label"))
+    if (!strcmp(x->columns[i].name, "label") && !x->columns[i].shape.ndim && x->columns[i].dtype == MN_I32)
       MN_TRY(mn_held_out_warn(&x->held_out, x->columns[i].data[0], sizeof(int32_t), s->classes, NULL));
   mn_text_addf(&s->identity, "held out %lld", (long long)x->held_out.held);
   return MN_OK;
