@@ -6,6 +6,7 @@
 #include "backend/cpu/isa/attention.h"
 #include "cpu_kernel.h"
 #include "graph/fused_attention.h"
+#include <float.h>
 
 /* ---- the plan ---- */
 /* "0:(0,0,3,H) 1:(0,3,4,p)...": each share's pieces, of which output, from which tile to which, at its beginning or not. */
@@ -173,6 +174,24 @@ static double by_definition(const step *s, int64_t b, int64_t h, int64_t length,
 
 static const int32_t ragged[8] = {1000, 77, 9011, 5, 256, 257, 1, 0};
 
+/* As long as caches become: the largest error does not grow with what is summed. */
+static void a_very_long_request_is_what_it_is_by_definition(void) {
+  const int32_t length[1] = {262144};
+  EACH_ISA(isa) {
+    step s = {.B = 1, .S = 262144, .H = 2, .G = 1, .K = 16, .V = 16, .in_order = true};
+    double worst = 0, o[16];
+    make(&s, length);
+    run(&s, isa, 3);
+    for (int64_t h = 0; h < 2; h++) {
+      const double lse = by_definition(&s, 0, h, length[0], o);
+      for (int i = 0; i < 16; i++) worst = fmax(worst, fabs(tensor_get(&s.out[0], h * 16 + i) - o[i]));
+      CHECK(fabs(tensor_get(&s.out[1], h) - lse) < 1e-5, "%s: log of the sum %g, not %g", mn_isa_name(isa), tensor_get(&s.out[1], h), lse);
+    }
+    CHECK(worst < 2e-6, "%s: off by %g", mn_isa_name(isa), worst);
+    done(&s);
+  }
+}
+
 /* Every type, grouped and multi-query heads: beside the definition, and the same bits with any number of threads. */
 static void ragged_requests_are_what_they_are_by_definition(void) {
   static const mn_dtype types[] = {MN_F32, MN_BF16, MN_F16, MN_Q8_0};
@@ -300,6 +319,23 @@ static void parts_are_joined_in_any_grouping(void) {
       pair[V] = l * 1.44269504088896341f, pair[V + 1] = 1;
       a.o.data = o[2], a.lse = &lse[2];
       of->decode_join(&a, 0, 2, (const float *[]){x[0], pair});
+      /* A part beside nothing is itself, to the bit, wherever nothing stands. Of two either may come first up to one rounding: the second
+       * product is added before it is rounded. The kernel joins them as they lie in the cache, so that its bits do not depend on it. */
+      float two[5][V], two_lse[5];
+      const float *const orders[5][2] = {{x[0], NULL}, {x[0], x[3]}, {x[3], x[0]}, {x[0], x[1]}, {x[1], x[0]}};
+      for (int way = 0; way < 5; way++) {
+        a.o.data = two[way], a.lse = &two_lse[way];
+        of->decode_join(&a, 0, way ? 2 : 1, orders[way]);
+      }
+      for (int way = 1; way < 3; way++)
+        CHECK(!memcmp(two[way], two[0], sizeof *two) && two_lse[way] == two_lse[0], "%s: nothing changes a part", mn_isa_name(isa));
+      for (int e = 0; e < V; e++) {
+        const double size = fabs((double)x[0][e]) + fabs((double)x[1][e]);
+        CHECK(fabs((double)two[4][e] - (double)two[3][e]) <= 4 * FLT_EPSILON * size, "%s: turned about, %g is %g", mn_isa_name(isa),
+              (double)two[3][e], (double)two[4][e]);
+      }
+      CHECK(fabs((double)two_lse[4] - (double)two_lse[3]) <= 4 * FLT_EPSILON * (1 + fabs((double)two_lse[3])), "%s: the sum",
+            mn_isa_name(isa));
       double most = 0, apart = 0;
       for (int i = 1; i < 3; i++)
         for (int e = 0; e < V; e++) most = fmax(most, fabs((double)o[0][e])), apart = fmax(apart, fabs((double)o[i][e] - (double)o[0][e]));
@@ -314,6 +350,7 @@ int main(void) {
   RUN(shares_are_equal_and_cover_all);
   RUN(the_longest_share_is_as_short_as_can_be);
   RUN(ragged_requests_are_what_they_are_by_definition);
+  RUN(a_very_long_request_is_what_it_is_by_definition);
   RUN(groups_and_widths_of_all_kinds);
   RUN(what_softmax_does_not_see_changes_nothing);
   RUN(parts_are_joined_in_any_grouping);
