@@ -160,6 +160,14 @@ static void bad_files_are_refused_with_the_reason(void) {
   CHECK(mn_runs_open(at("adir.db"), true, &db) == MN_ERR_IO && strstr(mn_message(), "a directory"), "%s", mn_message());
   CHECK(mn_runs_open("/proc/nonsuch/runs.db", true, &db) == MN_ERR_IO, "%s", mn_message());
 
+  write_text(at("begun.db"), ""); /* killed before its tables stood: nothing to read, and a place to write to */
+  CHECK(mn_runs_open(at("begun.db"), false, &db) == MN_ERR_FORMAT && strstr(mn_message(), "empty file"), "%s", mn_message());
+  CHECK_OK(mn_runs_try(at("begun.db")));
+  CHECK_OK(mn_runs_open(at("begun.db"), true, &db));
+  mn_runs_close(db);
+  CHECK_OK(mn_runs_open(at("begun.db"), false, &db));
+  mn_runs_close(db);
+
   CHECK_OK(mn_runs_open(at("torn.db"), true, &db)); /* a database whose second half is gone */
   mn_run run = example("r", "/x");
   int64_t id;

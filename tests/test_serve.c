@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 static const char recipe[] = "name: tiny\n"
                              "tokenizer: {type: bpe, vocab_size: 300}\n"
@@ -520,6 +521,28 @@ static void keys_are_asked_for(void) {
   CHECK(sh("grep -c 'POST /v1/completions' access.log") == 0 && atoi(out) == 11, "%s", out);
 }
 
+/* A log that may not grow ends; the server does not, and says what is lost. */
+static void a_log_that_cannot_be_written_is_said(void) {
+  struct rlimit had, small;
+  size_t n;
+  char *said = NULL;
+  getrlimit(RLIMIT_FSIZE, &had);
+  small = had;
+  small.rlim_cur = 2000;
+  unlink("server.log");
+  setrlimit(RLIMIT_FSIZE, &small);
+  const bool began = server_begin(&server, "tiny --access-log short.log");
+  setrlimit(RLIMIT_FSIZE, &had);
+  CHECK(began, "no server");
+  for (int i = 0; i < 60; i++) CHECK(http_get("/health") == 200, "%s", http_reply);
+  CHECK(server_end(&server) == 0, "not well");
+  CHECK_OK(mn_file_read("server.log", 1 << 20, &said, &n));
+  CHECK(said && strstr(said, "--access-log: short.log cannot be written") && strstr(said, "lost until it can"), "%s", said);
+  const char *first = said ? strstr(said, "cannot be written") : NULL;
+  CHECK(first && !strstr(first + 1, "cannot be written"), "said more than once: %s", said);
+  free(said);
+}
+
 static void what_waits_has_a_limit(void) {
   enum { N = 12 };
   int fd[N], done = 0, refused = 0;
@@ -636,6 +659,7 @@ int main(void) {
     RUN(it_ends_when_told);
     RUN(a_long_prompt_keeps_nobody_waiting);
     RUN(keys_are_asked_for);
+    RUN(a_log_that_cannot_be_written_is_said);
     RUN(what_waits_has_a_limit);
     RUN(keys_that_do_not_do_are_told_why);
     RUN(over_tls_too);

@@ -265,6 +265,20 @@ static void handle(void *ctx, mn_exchange *x) {
   } else if (admit(s, x, e, &r)) e->serve(s, &r);
 }
 
+/* What cannot be written is lost, not waited for: that is said when it begins, and how much when it ends. */
+static void write_log(mn_server *s, const char *line) {
+  errno = 0;
+  const bool fine = fprintf(s->log, "%s\n", line) > 0 && fflush(s->log) == 0;
+  const char *name = strcmp(s->config.log, "-") ? s->config.log : "standard error";
+  if (!fine && !s->log_lost++)
+    mn_log_write(MN_LOG_WARN, "--access-log: %s cannot be written: %s; its lines are lost until it can", name, strerror(errno));
+  if (!fine) clearerr(s->log);
+  else if (s->log_lost) {
+    mn_log_write(MN_LOG_WARN, "--access-log: %s is written again; %lld lines were lost", name, (long long)s->log_lost);
+    s->log_lost = 0;
+  }
+}
+
 static void replied(void *ctx, const mn_exchange *x) {
   mn_server *s = ctx;
   const mn_http_head *h = mn_exchange_head(x);
@@ -287,7 +301,7 @@ static void replied(void *ctx, const mn_exchange *x) {
     mn_text_add(&line, " ");
     mn_text_add_shown(&line, h->path, strlen(h->path), false);
   } else mn_text_add(&line, "-");
-  if (!line.failed) fprintf(s->log, "%s\n", line.data), fflush(s->log);
+  if (!line.failed) write_log(s, line.data);
   mn_text_free(&line);
 }
 

@@ -34,6 +34,7 @@ struct mn_server {
   mn_talk *talks;        /* that are not over */
   char *headers;         /* of every reply */
   FILE *log;
+  int64_t log_lost; /* lines that could not be written since it was last written */
   time_t created;
   uint64_t number, salt; /* of the next reply; what ids begin with */
   const atomic_int *stop;

@@ -211,7 +211,7 @@ static mn_status open_schema(mn_runs *db, bool create) {
     MN_TRY(pragma_int(db, "SELECT count(*) FROM sqlite_master WHERE name='seals'", &tables));
     return tables ? damaged(db, "its header does") : MN_OK;
   }
-  if (!create) return mn_fail(MN_ERR_FORMAT, "%s: an empty file; remove it", db->path);
+  if (!create) return mn_fail(MN_ERR_FORMAT, "%s: an empty file: no training has been recorded there yet", db->path);
   /* Two processes may arrive here at once: the second finds the schema made. */
   MN_TRY(use_write_ahead_log(db));
   MN_TRY(exec(db, "BEGIN IMMEDIATE", "creating the tables"));
@@ -284,7 +284,11 @@ mn_status mn_runs_try(const char *path) {
   if (!dir) status = MN_ERR_MEMORY;
   if (status == MN_OK && !path) status = check_default_place(file);
   if (status == MN_OK) status = check_files(file, path != NULL);
-  if (status == MN_OK && mn_file_exists(file)) {
+  mn_file_info info = {0};
+  if (status == MN_OK) status = mn_file_stat(file, &info);
+  if (status == MN_OK && info.exists && info.size == 0) { /* whoever began it was killed before its tables stood: they are made now */
+    if (access(file, W_OK) != 0) status = mn_fail(MN_ERR_IO, "%s: the run database is read-only", file);
+  } else if (status == MN_OK && info.exists) {
     mn_runs *db;
     status = mn_runs_open(path, false, &db);
     if (status == MN_OK)
