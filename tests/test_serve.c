@@ -10,7 +10,6 @@
 
 #include <jansson.h>
 #include <signal.h>
-#include <sys/resource.h>
 
 static const char recipe[] = "name: tiny\n"
                              "tokenizer: {type: bpe, vocab_size: 300}\n"
@@ -521,28 +520,6 @@ static void keys_are_asked_for(void) {
   CHECK(sh("grep -c 'POST /v1/completions' access.log") == 0 && atoi(out) == 11, "%s", out);
 }
 
-/* A log that may not grow ends; the server does not, and says what is lost. */
-static void a_log_that_cannot_be_written_is_said(void) {
-  struct rlimit had, small;
-  size_t n;
-  char *said = NULL;
-  getrlimit(RLIMIT_FSIZE, &had);
-  small = had;
-  small.rlim_cur = 2000;
-  unlink("server.log");
-  setrlimit(RLIMIT_FSIZE, &small);
-  const bool began = server_begin(&server, "tiny --access-log short.log");
-  setrlimit(RLIMIT_FSIZE, &had);
-  CHECK(began, "no server");
-  for (int i = 0; i < 60; i++) CHECK(http_get("/health") == 200, "%s", http_reply);
-  CHECK(server_end(&server) == 0, "not well");
-  CHECK_OK(mn_file_read("server.log", 1 << 20, &said, &n));
-  CHECK(said && strstr(said, "--access-log: short.log cannot be written") && strstr(said, "lost until it can"), "%s", said);
-  const char *first = said ? strstr(said, "cannot be written") : NULL;
-  CHECK(first && !strstr(first + 1, "cannot be written"), "said more than once: %s", said);
-  free(said);
-}
-
 static void what_waits_has_a_limit(void) {
   enum { N = 12 };
   int fd[N], done = 0, refused = 0;
@@ -595,32 +572,6 @@ static void wrong_settings_are_refused(void) {
   CHECK(sh(MNEME "serve tiny --port 0 --check --json 2>&1") == 0 && strstr(out, "\"url\""), "%s", out);
 }
 
-static void keys_that_do_not_do_are_told_why(void) {
-  if (sh("openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost 2>&1 && "
-         "openssl genpkey -algorithm RSA -out other.pem 2>&1 && openssl ecparam -genkey -name prime256v1 -noout -out curve.pem 2>&1 && "
-         "openssl pkey -in key.pem -aes128 -passout pass:word -out locked.pem 2>&1 && "
-         "openssl req -new -key key.pem -subj /CN=localhost -out request.pem 2>&1 && "
-         "openssl x509 -req -in request.pem -signkey key.pem -days -1 -out past.pem 2>&1") != 0) {
-    printf("skip   no openssl\n");
-    return;
-  }
-  static const struct {
-    const char *key, *said;
-  } all[] = {{"locked.pem", "the key is encrypted"},
-             {"other.pem", "it is another key than that of the certificate in cert.pem"},
-             {"curve.pem", "it is another key than that of the certificate in cert.pem"},
-             {"cert.pem", "--tls-key cert.pem: OpenSSL says"}};
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-    CHECK(sh(MNEME "serve tiny --port 0 --check --tls-cert cert.pem --tls-key %s 2>&1", all[i].key) == 2 && strstr(out, all[i].said) &&
-              !strstr(out, "pass phrase:"),
-          "%s: %s", all[i].key, out);
-  CHECK(sh(MNEME "serve tiny --port 0 --check --tls-cert past.pem --tls-key key.pem 2>&1") == 0 && strstr(out, "it has expired"), "%s",
-        out);
-  CHECK(sh("cat cert.pem past.pem >chain.pem; " MNEME "serve tiny --port 0 --check --tls-cert chain.pem --tls-key key.pem 2>&1") == 0 &&
-            !strstr(out, "expired"),
-        "a chain: %s", out);
-}
-
 static void over_tls_too(void) {
   if (sh("openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost 2>&1") != 0 ||
       sh("command -v curl") != 0) {
@@ -659,9 +610,7 @@ int main(void) {
     RUN(it_ends_when_told);
     RUN(a_long_prompt_keeps_nobody_waiting);
     RUN(keys_are_asked_for);
-    RUN(a_log_that_cannot_be_written_is_said);
     RUN(what_waits_has_a_limit);
-    RUN(keys_that_do_not_do_are_told_why);
     RUN(over_tls_too);
     RUN(wrong_settings_are_refused);
   }

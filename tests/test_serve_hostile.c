@@ -1,9 +1,10 @@
 /* test_serve_hostile.c - what must be true of a server that is treated badly, in order: a client that waits for "100 Continue" gets it; one that
  * closes its side of the connection has left, and so has one that does not read what it is told; schemas that explode are refused with the
- * reason; bodies that wait to be read are bounded, and those that nobody waits for are passed over; while it ends, who asks is told so; when the model's file is cut while it is mapped, the request that needs it ends with an error that names the file, also a stream that
+ * reason; bodies that wait to be read are bounded, and those that nobody waits for are passed over; while it ends, who asks is told so; a log that cannot be written is said; when the model's file is cut while it is mapped, the request that needs it ends with an error that names the file, also a stream that
  * was under way, and the server lives. */
 #include "base/file.h"
 #include "serve_helpers.h"
+#include <sys/resource.h>
 
 static server_process server;
 static const char recipe[] =
@@ -189,6 +190,28 @@ static void while_it_ends_who_asks_is_told(void) {
   close(silent), close(late), close(early), close(earlier);
 }
 
+/* A log that may not grow ends; the server does not, and says what is lost. */
+static void a_log_that_cannot_be_written_is_said(void) {
+  struct rlimit had, small;
+  size_t n;
+  char *said = NULL;
+  getrlimit(RLIMIT_FSIZE, &had);
+  small = had;
+  small.rlim_cur = 2000;
+  unlink("server.log");
+  setrlimit(RLIMIT_FSIZE, &small);
+  const bool began = server_begin(&server, "endless --access-log short.log");
+  setrlimit(RLIMIT_FSIZE, &had);
+  CHECK(began, "no server");
+  for (int i = 0; i < 60; i++) CHECK(http_get("/health") == 200, "%s", http_reply);
+  CHECK(server_end(&server) == 0, "not well");
+  CHECK_OK(mn_file_read("server.log", 1 << 20, &said, &n));
+  CHECK(said && strstr(said, "--access-log: short.log cannot be written") && strstr(said, "lost until it can"), "%s", said);
+  const char *first = said ? strstr(said, "cannot be written") : NULL;
+  CHECK(first && !strstr(first + 1, "cannot be written"), "said more than once: %s", said);
+  free(said);
+}
+
 int main(void) {
   signal(SIGPIPE, SIG_IGN);
   RUN(prepare);
@@ -200,6 +223,7 @@ int main(void) {
   }
   RUN(bodies_that_wait_are_bounded);
   RUN(while_it_ends_who_asks_is_told);
+  RUN(a_log_that_cannot_be_written_is_said);
   RUN(a_file_that_is_cut_ends_requests_alone);
   if (server.pid) server_end(&server);
   return test_end();

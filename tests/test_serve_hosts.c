@@ -1,6 +1,7 @@
 /* test_serve_hosts.c - what must be true of pages of other sites, whose browsers can reach a server that asks for no keys: what they send without
  * asking does nothing, and a page whose own name leads here (DNS rebinding) is told by that name, whatever it asks for; who asks by an address, by
- * a name that is nobody's in the DNS or by one that the server was told is let through, and so is everybody where there are keys or TLS. */
+ * a name that is nobody's in the DNS or by one that the server was told is let through, and so is everybody where there are keys or TLS; a
+ * private key or certificate that does not do is told by what is wrong with it. */
 #include "serve/hosts.h"
 #include "serve_helpers.h"
 
@@ -144,6 +145,33 @@ static void pages_of_others_do_nothing(void) {
   CHECK(server_end(&server) == 0, "not well");
 }
 
+/* ---- certificates ---- */
+static void keys_that_do_not_do_are_told_why(void) {
+  if (sh("openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost 2>&1 && "
+         "openssl genpkey -algorithm RSA -out other.pem 2>&1 && openssl ecparam -genkey -name prime256v1 -noout -out curve.pem 2>&1 && "
+         "openssl pkey -in key.pem -aes128 -passout pass:word -out locked.pem 2>&1 && "
+         "openssl req -new -key key.pem -subj /CN=localhost -out request.pem 2>&1 && "
+         "openssl x509 -req -in request.pem -signkey key.pem -days -1 -out past.pem 2>&1") != 0) {
+    printf("skip   no openssl\n");
+    return;
+  }
+  static const struct {
+    const char *key, *said;
+  } all[] = {{"locked.pem", "the key is encrypted"},
+             {"other.pem", "it is another key than that of the certificate in cert.pem"},
+             {"curve.pem", "it is another key than that of the certificate in cert.pem"},
+             {"cert.pem", "--tls-key cert.pem: OpenSSL says"}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    CHECK(sh(MNEME "serve tiny --port 0 --check --tls-cert cert.pem --tls-key %s 2>&1", all[i].key) == 2 && strstr(out, all[i].said) &&
+              !strstr(out, "pass phrase:"),
+          "%s: %s", all[i].key, out);
+  CHECK(sh(MNEME "serve tiny --port 0 --check --tls-cert past.pem --tls-key key.pem 2>&1") == 0 && strstr(out, "it has expired"), "%s",
+        out);
+  CHECK(sh("cat cert.pem past.pem >chain.pem; " MNEME "serve tiny --port 0 --check --tls-cert chain.pem --tls-key key.pem 2>&1") == 0 &&
+            !strstr(out, "expired"),
+        "a chain: %s", out);
+}
+
 int main(void) {
   signal(SIGPIPE, SIG_IGN);
   RUN(a_host_has_a_form);
@@ -154,6 +182,7 @@ int main(void) {
   RUN(names_are_told_to_it);
   RUN(keys_and_certificates_do_it_too);
   RUN(pages_of_others_do_nothing);
+  RUN(keys_that_do_not_do_are_told_why);
   if (server.pid) server_end(&server);
   return test_end();
 }
