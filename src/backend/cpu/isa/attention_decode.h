@@ -352,7 +352,15 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
   for (int64_t h = 0; h < H; h++) tile_row_out(partial + h * one, d.o + h * d.vp, 0, V);
 }
 
-/* o = sum_k o_k 2^(m_k - m) / l, l = sum_k l_k 2^(m_k - m), m the largest m_k */
+/* A product that is rounded before it is added: sum + x y rounds once where the processor does both at once, and then x y + u v is not
+ * u v + x y. */
+#if defined(__x86_64__)
+#define APART(x) __asm__("" : "+x"(x))
+#else
+#define APART(x) __asm__("" : "+w"(x))
+#endif
+
+/* o = sum_k o_k 2^(m_k - m) / l, l = sum_k l_k 2^(m_k - m), m the largest m_k: of two either may come first, to the bit */
 static void decode_join(const mn_attn_args *p, int64_t b, int64_t n, const float *const *partials) {
   const int64_t V = p->V, one = V + 2;
   for (int64_t h = 0; h < p->H; h++) {
@@ -361,14 +369,20 @@ static void decode_join(const mn_attn_args *p, int64_t b, int64_t n, const float
     for (int64_t k = 0; k < n; k++) x[k] = partials[k] + h * one, m = x[k][V] > m ? x[k][V] : m;
     for (int64_t k = 0; k < n; k++) {
       share[k] = exp2f(x[k][V] - m);
-      l += x[k][V + 1] * share[k];
+      float weight = x[k][V + 1] * share[k];
+      APART(weight);
+      l += weight;
     }
     for (int64_t k = 0; k < n; k++) share[k] = l > 0 ? share[k] / l : 0;
     void *o = (void *)(uintptr_t)attn_row(&p->o, p->bf16, b, 0, h);
     for (int64_t y = 0; y < V; y += MN_VL) {
       const int left = V - y < MN_VL ? (int)(V - y) : MN_VL;
       vf sum = vf_zero();
-      for (int64_t k = 0; k < n; k++) sum += vf_loadn(x[k] + y, left) * share[k];
+      for (int64_t k = 0; k < n; k++) {
+        vf part = vf_loadn(x[k] + y, left) * share[k];
+        APART(part);
+        sum += part;
+      }
       if (p->bf16) vf_store_bf16n((uint16_t *)o + y, sum, left);
       else vf_storen((float *)o + y, sum, left);
     }
