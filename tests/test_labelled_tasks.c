@@ -29,7 +29,7 @@ static void check_listops(const char *name, int samples, int64_t shortest, int64
 
 static void test_an_oracle_solves_listops(void) {
   check_listops("listops", 60, 500, 2000);
-  check_listops("listops_mini", 3000, 16, 128);
+  check_listops("listops_mini", 10000, 16, 128);
 }
 
 static void test_known_expressions(void) {
@@ -59,23 +59,78 @@ static void test_known_expressions(void) {
   mn_task_close(t);
 }
 
-/* Measured of 96,000 of the reference's generator: mean length about 1,035; answers 0 and 9 are 16.8 and 17.0 %, others 7 to 9 %. */
+/* Measured of 96,000 of the reference's generator: mean length about 1,035; answers 0 and 9 are 16.8 and 17.0 %, others 7 to 9 %. And another
+ * sample's answer is right as often as two answers agree. */
 static void test_listops_has_the_published_statistics(void) {
-  enum { N = 2000 };
+  enum { N = 10000 };
   mn_task *t = open_task("listops");
-  int32_t *x = t ? malloc((size_t)t->seq_len * sizeof *x) : NULL, length, label;
-  double sum = 0, count[10] = {0};
+  int32_t *x = t ? malloc((size_t)t->seq_len * sizeof *x) : NULL, length, label, solved, before = -1;
+  double sum = 0, count[10] = {0}, chance = 0, of_other = 0;
   for (int i = 0; x && i < N; i++) {
     CHECK_OK(mn_task_sample_label(t, MN_SPLIT_TRAIN, (uint64_t)i, x, &length, &label));
+    CHECK_OK(t->def->oracle_label(t, x, length, &solved));
+    CHECK(label == solved, "%d: %d, solved %d", i, label, solved);
+    of_other += before == solved;
+    before = label;
     sum += length;
     count[label]++;
   }
-  CHECK(fabs(sum / N - 1035) < 40, "mean length %g", sum / N); /* standard error 9 */
+  CHECK(fabs(sum / N - 1035) < 15, "mean length %g", sum / N); /* standard error 4 */
   for (int k = 0; k < 10; k++) {
-    double part = count[k] / N, want = k == 0 ? 0.168 : k == 9 ? 0.17 : 0.08;
-    CHECK(fabs(part - want) < (k % 9 ? 0.035 : 0.04), "answer %d: %g", k, part); /* standard error 0.006 to 0.008 */
+    const double part = count[k] / N;
+    chance += part * part;
+    if (k % 9) CHECK(part > 0.065 && part < 0.095, "answer %d: %g", k, part);      /* standard error 0.003 */
+    else CHECK(fabs(part - (k ? 0.17 : 0.168)) < 0.008, "answer %d: %g", k, part); /* 0.004 */
   }
+  CHECK(fabs(of_other / (N - 1) - chance) < 4 * sqrt(chance * (1 - chance) / N), "%g by chance, not %g", of_other / (N - 1), chance);
   free(x);
+  mn_task_close(t);
+}
+
+/* Of all that is drawn 75 % are a digit, and 8.3 +- 0.5 % have a length between 500 and 2,000. Which digits are drawn for training says
+ * their hash; with so many of ten, 0.75 of those are digits. */
+static void test_one_drawn_expression_in_twelve_is_kept(void) {
+  static const struct {
+    const char *set[2];
+    int samples;
+  } of[] = {{{"min_length=0", "max_length=65536"}, 4000}, {{"min_length=1", "max_length=65536"}, 10000}};
+  double part[2] = {0};
+  int digits[11] = {0}, different = 0;
+  for (int k = 0; k < 2; k++) {
+    mn_task *t = NULL;
+    CHECK_OK(mn_task_open_set("listops", of[k].set, 2, &t));
+    int32_t *x = t ? malloc((size_t)t->seq_len * sizeof *x) : NULL, length, label;
+    for (int i = 0; x && i < of[k].samples; i++) {
+      CHECK_OK(mn_task_sample_label(t, MN_SPLIT_TRAIN, (uint64_t)i, x, &length, &label));
+      part[k] += (k ? length > 500 && length < 2000 : length == 1) ? 1.0 / of[k].samples : 0;
+      if (length == 1) different += !digits[x[0]]++;
+    }
+    free(x);
+    mn_task_close(t);
+  }
+  const double drawn = 0.75 * different / 10, all = drawn + 0.25 * 0.8; /* four in five of what is longer are for training */
+  CHECK(fabs(part[0] - drawn / all) < 0.02, "%g are one of %d digits, not %g", part[0], different, drawn / all); /* standard error 0.007 */
+  CHECK(fabs(0.25 * part[1] - 0.083) < 0.005, "%g are kept", 0.25 * part[1]);                                    /* 0.0012 */
+}
+
+/* Of the 400 expressions of two digits each is of one split alone: of training are all that are neither of validation nor of test. */
+static void test_no_two_splits_share_an_expression(void) {
+  enum { N = 6000, OF = 400 };
+  static const char *const set[] = {"max_depth=2", "max_args=2", "min_length=2", "max_length=8"};
+  int of[OF] = {0}, in[3] = {0};
+  mn_task *t = NULL;
+  int32_t x[8], length, label;
+  CHECK_OK(mn_task_open_set("listops", set, 4, &t));
+  for (int split = 0; t && split < 3; split++)
+    for (int i = 0; i < N; i++) {
+      CHECK_OK(mn_task_sample_label(t, split, (uint64_t)i, x, &length, &label));
+      of[(x[0] - 11) * 100 + (x[1] - 1) * 10 + x[2] - 1] |= 1 << split;
+    }
+  for (int k = 0; k < OF; k++) {
+    CHECK(of[k] == 1 || of[k] == 2 || of[k] == 4, "expression %d is in splits %d", k, of[k]);
+    for (int split = 0; split < 3; split++) in[split] += of[k] >> split & 1;
+  }
+  CHECK(in[0] > 280 && in[1] > 20 && in[2] > 20, "%d, %d and %d expressions", in[0], in[1], in[2]);
   mn_task_close(t);
 }
 
@@ -197,6 +252,8 @@ int main(void) {
   RUN(test_an_oracle_solves_listops);
   RUN(test_known_expressions);
   RUN(test_listops_has_the_published_statistics);
+  RUN(test_one_drawn_expression_in_twelve_is_kept);
+  RUN(test_no_two_splits_share_an_expression);
   RUN(test_known_numbers);
   RUN(test_numbers_that_are_held_out_were_never_seen);
   RUN(test_bad_settings_are_refused);

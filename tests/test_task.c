@@ -127,8 +127,8 @@ static void check_token_task(const char *name, const char *settings, int samples
 }
 
 static void test_oracles_solve_token_tasks(void) {
-  check_token_task("mqar", "vocab_size=512 len=64 kv=8", 2000, 8, 0);
-  check_token_task("mqar", "vocab_size=512 len=64 kv=8 power=1", 2000, 8, 0);
+  check_token_task("mqar", "vocab_size=512 len=64 kv=8", 10000, 8, 0);
+  check_token_task("mqar", "vocab_size=512 len=64 kv=8 power=1", 10000, 8, 0);
   check_token_task("mqar", "vocab_size=8192 len=64 kv=4 fill=random", 1000, 4, 60);
   check_token_task("mqar", "vocab_size=512 len=128 kv=8 passes=2", 1000, 8, 0);
   check_token_task("mqar", "vocab_size=512 len=128 kv=8 update=5", 1000, 8, 0);
@@ -259,17 +259,24 @@ static void test_splits_share_no_sample_and_answers_stay_hidden(void) {
 typedef struct hash_job {
   const mn_task *task;
   uint64_t *hash;
+  int split;
 } hash_job;
 
-static void hash_sample(void *ctx, int64_t i, int thread) {
+static void hash_sample(void *ctx, int64_t i, int thread) { /* of a task of at most 256 tokens, or of text */
   (void)thread;
   hash_job *job = ctx;
   mn_task_text s;
+  if (job->task->seq_len > 256) return;
   if (job->task->def->sample) {
     int32_t in[256], target[256];
-    mn_task_sample(job->task, MN_SPLIT_TEST, (uint64_t)i, in, target);
+    mn_task_sample(job->task, job->split, (uint64_t)i, in, target);
     job->hash[i] = mn_hash_bytes(target, (size_t)job->task->seq_len * 4, mn_hash_bytes(in, (size_t)job->task->seq_len * 4, 0));
-  } else if (mn_task_sample_text(job->task, MN_SPLIT_TEST, (uint64_t)i, &s) == MN_OK) {
+  } else if (job->task->def->sample_label || job->task->def->sample_span) {
+    int32_t in[256], length, answer[2] = {0};
+    if (job->task->def->sample_label) mn_task_sample_label(job->task, job->split, (uint64_t)i, in, &length, answer);
+    else mn_task_sample_span(job->task, job->split, (uint64_t)i, in, &length, answer);
+    job->hash[i] = mn_hash_bytes(answer, sizeof answer, mn_hash_bytes(in, (size_t)job->task->seq_len * 4, (uint64_t)length));
+  } else if (mn_task_sample_text(job->task, job->split, (uint64_t)i, &s) == MN_OK) {
     job->hash[i] = mn_hash_bytes(s.answer, strlen(s.answer), mn_hash_str(s.prompt));
     mn_task_text_free(&s);
   }
@@ -288,20 +295,50 @@ static void test_samples_are_the_same_everywhere(void) {
       {"passkey", "", 0x5ec14fb3fea2166eu},
       {"niah_single_1", "len=3000", 0xea59ef826972053cu},
       {"niah_single_3", "len=3000 @", 0xec28d0b271f47998u},
+      {"niah_multiquery", "len=3000 @", 0xbd5e808d0260e38bu},
+      {"topics", "", 0xdde76b80e43d7b61u},
+      {"recurring", "", 0xad34ab668fba8ea4u},
+      {"listops_mini", "", 0x843d3563ac809417u},
+      {"needle_span", "", 0xb6e44e57f73283e5u},
+      {"number_words", "", 0xd57e92b005dcae38u},
+      {"babilong", "kind=mix len=2000 facts=8", 0x4f81f7a393b75b2eu},
   };
   enum { N = 64 };
   mn_pool *pool = mn_pool_new(8);
   for (size_t k = 0; k < sizeof task / sizeof *task; k++) {
     mn_task *t = open_task(task[k].name, task[k].settings);
     uint64_t one[N] = {0}, eight[N] = {0};
-    mn_pool_run(NULL, N, hash_sample, &(hash_job){t, one});
-    mn_pool_run(pool, N, hash_sample, &(hash_job){t, eight});
+    mn_pool_run(NULL, N, hash_sample, &(hash_job){t, one, MN_SPLIT_TEST});
+    mn_pool_run(pool, N, hash_sample, &(hash_job){t, eight, MN_SPLIT_TEST});
     CHECK(!memcmp(one, eight, sizeof one), "%s differs between 1 and 8 threads", task[k].name);
     uint64_t all = mn_hash_bytes(one, sizeof one, 0);
     CHECK(all == task[k].hash, "%s %s: hash is now 0x%016llxu", task[k].name, task[k].settings, (unsigned long long)all);
     mn_task_close(t);
   }
   mn_pool_free(pool);
+}
+
+static int by_number(const void *a, const void *b) {
+  const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+/* No sample comes twice, in its split or in another, where there are enough to draw from. */
+static void test_samples_are_all_different(void) {
+  static const char *const task[][2] = {
+      {"mqar_compositional", ""}, {"niah_mini", "len=256"},      {"topics", ""},  {"recurring", ""},
+      {"needle_span", ""},        {"niah_single_1", "len=2000"}, {"passkey", ""}, {"babilong", "len=1500"}};
+  enum { N = 400 };
+  for (size_t k = 0; k < sizeof task / sizeof *task; k++) {
+    mn_task *t = open_task(task[k][0], task[k][1]);
+    uint64_t hash[3 * N] = {0};
+    int same = 0;
+    for (int split = 0; split < 3; split++) mn_pool_run(NULL, N, hash_sample, &(hash_job){t, hash + split * N, split});
+    qsort(hash, 3 * N, sizeof *hash, by_number);
+    for (int i = 1; i < 3 * N; i++) same += hash[i] == hash[i - 1];
+    CHECK(same == 0, "%s %s: %d samples come twice", task[k][0], task[k][1], same);
+    mn_task_close(t);
+  }
 }
 
 static void test_needle_stream(void) {
@@ -443,6 +480,7 @@ int main(void) {
   RUN(test_mqar_gaps_and_keys_follow_their_laws);
   RUN(test_splits_share_no_sample_and_answers_stay_hidden);
   RUN(test_samples_are_the_same_everywhere);
+  RUN(test_samples_are_all_different);
   RUN(test_needle_stream);
   RUN(test_settings_are_described);
   RUN(test_bad_settings_are_refused);
