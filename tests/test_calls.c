@@ -371,7 +371,7 @@ static void names_and_limits_are_a_calls_own(void) {
   g = mn_graph_new();
   s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, B);
   mn_scope_call(s, "c", (mn_call_options){.fresh = true, .reset = mn_full(g, MN_BOOL, MN_SHAPE(B), 1)});
-  CHECK(mn_graph_status(g) == MN_ERR_ARG && strstr(mn_message(), "c."), "%s", mn_message());
+  CHECK(mn_graph_status(g) == MN_ERR_ARG && strstr(mn_message(), "call c resets"), "%s", mn_message());
   mn_graph_free(g);
   g = mn_graph_new();
   s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, B);
@@ -384,8 +384,30 @@ static void names_and_limits_are_a_calls_own(void) {
   g = mn_graph_new();
   mn_build build = {.param = MN_F32, .compute = MN_F32, .carried = true, .reset = mn_input(g, "reset", MN_BOOL, MN_SHAPE(B))};
   mn_scope_call(mn_scope_new(g, build, B), "c", (mn_call_options){.batch = 3});
-  CHECK(mn_graph_status(g) == MN_ERR_ARG && strstr(mn_message(), "3 rows"), "%s", mn_message());
+  CHECK(mn_graph_status(g) == MN_ERR_ARG && strstr(mn_message(), "call c has 3 rows"), "%s", mn_message());
   mn_graph_free(g);
+}
+
+/* A message has the name of what it is about, without the point that joins names. */
+static void a_message_ends_no_name_in_a_point(void) {
+  for (int i = 0; i < 5; i++) {
+    mn_graph *g = mn_graph_new();
+    mn_scope *s = mn_scope_in(mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, B), "a");
+    mn_tensor *one_more = mn_full(g, MN_I32, MN_SHAPE(B + 1), 1), *x = mn_full(g, MN_F32, MN_SHAPE(B, 3, 1, 4), 1);
+    if (i == 0) mn_scope_set_length(s, one_more);
+    if (i == 1) mn_scope_call(s, "b", (mn_call_options){.length = one_more});
+    if (i == 2) mn_scope_call(s, "b", (mn_call_options){.again = true});
+    if (i == 3) mn_scope_call(s, "b", (mn_call_options){.fresh = true, .reset = mn_full(g, MN_BOOL, MN_SHAPE(B), 1)});
+    if (i == 4) {
+      mn_recurrence_io io = {.q = x, .k = x, .v = x, .log_eta = mn_full(g, MN_F32, MN_SHAPE(B, 3, 1), -1)};
+      mn_scope_set_length(s, mn_full(g, MN_I32, MN_SHAPE(B), 1));
+      mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = 4});
+    }
+    static const char *const want[] = {"lengths of a are", "lengths of call a.b are", "call a.b goes on", "call a.b resets",
+                                       "a.momentum: "};
+    CHECK(mn_graph_status(g) != MN_OK && strstr(mn_message(), want[i]), "%s: %s", want[i], mn_message());
+    mn_graph_free(g);
+  }
 }
 
 int main(void) {
@@ -397,6 +419,7 @@ int main(void) {
   RUN(rows_begin_where_a_call_says);
   RUN(rows_end_where_their_length_says);
   RUN(names_and_limits_are_a_calls_own);
+  RUN(a_message_ends_no_name_in_a_point);
   RUN(a_model_beside_shares_the_stream_and_nothing_else);
   return test_end();
 }

@@ -211,7 +211,9 @@ void mn_linear_memory(mn_scope *s, mn_recurrence_io *io, mn_recurrence_attr attr
   mn_graph *g = mn_scope_graph(s);
   if (mn_scope_length(s) && io->v) {
     mn_shape gate = MN_SHAPE(mn_dim(io->v, 0), mn_dim(io->v, 1), mn_dim(io->v, 2));
-    if (io->log_eta) mn_graph_fault(g, MN_ERR_UNSUPPORTED, "%sa memory with momentum in rows of different lengths", mn_scope_path(s));
+    if (io->log_eta)
+      mn_graph_fault(g, MN_ERR_UNSUPPORTED, "%smomentum: in rows of different lengths it would go on writing behind their ends",
+                     mn_scope_path(s));
     if (!io->beta) io->beta = mn_full(g, mn_scope_exact(s), gate, 1);
     io->beta = mn_scope_masked(s, io->beta, 0);
     io->log_a = mn_scope_masked(s, io->log_a, 0);

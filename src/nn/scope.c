@@ -51,6 +51,12 @@ const char *mn_scope_full_state(mn_scope *s, const char *name) {
   return full;
 }
 
+const char *mn_scope_place(mn_scope_root *r, const char *path) {
+  char *place = mn_arena_strdup(r->arena, path);
+  if (place && *place) place[strlen(place) - 1] = 0;
+  return place;
+}
+
 mn_scope *mn_scope_new(mn_graph *g, mn_build build, int64_t batch) {
   mn_scope_root *r = mn_arena_alloc(g->arena, sizeof *r);
   mn_scope_frame *f = mn_arena_alloc(g->arena, sizeof *f);

@@ -26,7 +26,7 @@ void mn_scope_uncall(mn_scope_root *r, mn_state_store *t, int n) {
 static int last_call(mn_scope_root *r, mn_state_store *t, const char *path) {
   const char *key = mn_arena_format(r->arena, "=%s", path);
   const int n = key ? mn_table_find(&t->calls, key, 0) : 0;
-  if (n == 0) mn_graph_fault(r->graph, MN_ERR_INTERNAL, "call %s goes on before it has begun", path);
+  if (n == 0) mn_graph_fault(r->graph, MN_ERR_INTERNAL, "call %s goes on before it has begun", mn_scope_place(r, path));
   return n;
 }
 
@@ -134,14 +134,14 @@ mn_scope *mn_scope_call(mn_scope *s, const char *name, mn_call_options how) {
   if (!f->store) return s;
   const mn_shape rows = MN_SHAPE(f->batch);
   if (how.reset && (how.fresh || how.reset->dtype != MN_BOOL || !mn_shape_equal(&how.reset->shape, &rows)))
-    mn_graph_fault(r->graph, MN_ERR_ARG, "the rows that call %s resets are a bool [%lld], of a call that goes on", path,
+    mn_graph_fault(r->graph, MN_ERR_ARG, "the rows that call %s resets are a bool [%lld], of a call that goes on", mn_scope_place(r, path),
                    (long long)f->batch);
   if (how.length && (how.length->dtype != MN_I32 || !mn_shape_equal(&how.length->shape, &rows)))
-    mn_graph_fault(r->graph, MN_ERR_ARG, "the lengths of call %s are an i32 [%lld]", path, (long long)f->batch);
+    mn_graph_fault(r->graph, MN_ERR_ARG, "the lengths of call %s are an i32 [%lld]", mn_scope_place(r, path), (long long)f->batch);
   if (!how.fresh && !how.reset && f->batch != s->frame->batch && resets_rows(s->frame))
     mn_graph_fault(r->graph, MN_ERR_ARG,
-                   "call %s has %lld rows where its caller, whose rows are reset, has %lld: it must say which of its own are", path,
-                   (long long)f->batch, (long long)s->frame->batch);
+                   "call %s has %lld rows where its caller, whose rows are reset, has %lld: it must say which of its own are",
+                   mn_scope_place(r, path), (long long)f->batch, (long long)s->frame->batch);
   const char *params = s->path;
   if (how.params) params = *how.params ? mn_arena_format(r->arena, "%s.", how.params) : "";
   else params = mn_arena_format(r->arena, "%s%s.", s->path, name);

@@ -110,6 +110,8 @@ bool mn_scope_remember(mn_scope_root *r, mn_table *t, const char *name, int numb
 /* The full name in the arena; NULL: no memory, the graph's fault. */
 const char *mn_scope_full(mn_scope *s, const char *name);       /* of a parameter */
 const char *mn_scope_full_state(mn_scope *s, const char *name); /* of what belongs to this call of it */
+/* A path of a scope as a message has it: without the point at its end. NULL: no memory. */
+const char *mn_scope_place(mn_scope_root *r, const char *path);
 /* False, and the graph says what is too large by name: a tensor of its own would say an operation's. */
 bool mn_scope_can_hold(mn_scope_root *r, const char *what, const char *full, const mn_shape *shape, mn_dtype type);
 void *mn_scope_alloc(mn_scope_root *r, size_t n, size_t size); /* n + 1 zeroed items; NULL: the graph's fault */

@@ -33,7 +33,8 @@ void mn_scope_set_length(mn_scope *s, mn_tensor *length) {
   if (!length) return;
   const mn_shape rows = MN_SHAPE(f->batch);
   if (length->dtype != MN_I32 || !mn_shape_equal(&length->shape, &rows))
-    mn_graph_fault(g, MN_ERR_SHAPE, "the lengths of %s are an i32 [%lld]", *s->path ? s->path : "a stream", (long long)f->batch);
+    mn_graph_fault(g, MN_ERR_SHAPE, "the lengths of %s are an i32 [%lld]", *s->path ? mn_scope_place(s->r, s->path) : "a stream",
+                   (long long)f->batch);
   else f->length = f->length ? mn_minimum(g, f->length, length) : length;
 }
 

@@ -182,9 +182,7 @@ static void lower(mn_scope_frame *f, mn_limit limit) {
 void mn_scope_limit(mn_scope *s, int64_t tokens, const char *key, const char *remedy) {
   mn_scope_root *r = s->r;
   if (tokens >= s->frame->limit.tokens) return;
-  size_t n = strlen(s->path);
-  char *where = mn_arena_strdup(r->arena, s->path);
-  if (where && n) where[n - 1] = 0; /* the point after the last name */
+  const char *where = mn_scope_place(r, s->path);
   lower(s->frame, (mn_limit){tokens, where ? where : "", mn_arena_strdup(r->arena, key), mn_arena_strdup(r->arena, remedy)});
 }
 
