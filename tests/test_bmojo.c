@@ -256,6 +256,10 @@ static void the_predictor_learns_beside_the_model(void) {
 
 static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: bmojo_f\nslots: 3\n", 16, "recipe.yaml:2|slots");
+  mc_refused("type: bmojo\nshared: true\n", 16, "recipe.yaml:2: shared is no key|each layer");
+  mc_refused("type: bmojo\neidetic: {slots: 3, shared: true}\n", 16, "recipe.yaml:2: eidetic is no key|slots|each layer");
+  mc_refused("type: bmojo\nstorage: {retrieve: 3}\n", 16, "recipe.yaml:2: storage is no key|store and retrieve");
+  mc_refused("type: bmojo\nasync: true\n", 16, "recipe.yaml:2: async is no key|store and retrieve");
   mc_refused("type: bmojo\ntaps: 3\n", 16, "recipe.yaml:2|taps|test: token");
   mc_refused("type: bmojo\ntest: output\npredict_dim: 3\n", 16, "recipe.yaml:3|predict_dim|test: output");
   mc_refused("type: bmojo\nrope: false\npositions: own\n", 16, "recipe.yaml:3|positions|rope: false");

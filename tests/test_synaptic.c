@@ -307,6 +307,7 @@ static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: synaptic\nmode: gated\nbeta_res: 2\n", 16, "recipe.yaml:3|beta_res|mode: gated");
   mc_refused("type: synaptic\nstart: learned\nconsolidate_rate: 0.1\n", 16, "recipe.yaml:3|consolidate_rate|start: learned");
   mc_refused("type: synaptic\nmode: resonnance\n", 16, "recipe.yaml:2|mode|resonance");
+  mc_refused("type: synaptic\npersist: session\n", 16, "recipe.yaml:2: persist is no key|--session-out FILE|mode: static");
 }
 
 int main(void) {

@@ -313,6 +313,10 @@ static const char *not_causal(const void *config) {
   return c->inner.def->not_causal ? c->inner.def->not_causal(c->inner.config) : NULL;
 }
 
+static const mn_mixer_without without[] = {
+    {"persist", "synapses live as long as their stream, which --session-out FILE keeps; set mode: static where nothing may change"},
+    {NULL, NULL}};
+
 const mn_mixer_def mn_mixer_synaptic = {
     .name = "synaptic",
     .kind = "state + weights",
@@ -320,6 +324,7 @@ const mn_mixer_def mn_mixer_synaptic = {
     .paper = "our concretisation of Synaptic Resonance, Applegarth et al. 2025, arXiv 2502.10699",
     .config_size = sizeof(synaptic_config),
     .fields = fields,
+    .without = without,
     .check = check,
     .apply = apply,
     .remedy = remedy,

@@ -131,6 +131,8 @@ mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where
   if (!(out->config = mn_arena_alloc(arena, d->config_size))) return MN_ERR_MEMORY;
   mn_config_defaults(written(d), out->config);
   MN_TRY(check_own(map, where, d));
+  for (const mn_mixer_without *w = d->without; w && w->key; w++)
+    if (mn_value_get(map, w->key)) return mn_config_fail(map, where, w->key, "is no key: %s", w->says);
   const mn_config_part parts[] = {{type_fields, &t}, {spells_others(map, d) ? written(d) : d->fields, out->config}};
   MN_TRY(mn_config_parse(arena, map, where, parts, 2));
   if (d->base) MN_TRY(parse_base(arena, map, where, d_model, out));

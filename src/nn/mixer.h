@@ -6,6 +6,10 @@
 #include "format/config.h"
 #include "nn/layers.h"
 
+typedef struct mn_mixer_without { /* a key that a paper's readers may look for, and what stands in its place: "is no key: ..." */
+  const char *key, *says;
+} mn_mixer_without;
+
 typedef struct mn_mixer_def {
   const char *name;    /* the recipe's `type`: "attention"                                  */
   const char *page;    /* docs/systems/<page>.md; NULL: the name                            */
@@ -17,6 +21,7 @@ typedef struct mn_mixer_def {
   /* Of types that share one config struct: the whole struct, as files spell it out for each of them. A recipe may hold `fields`
    * alone. NULL: the same. */
   const mn_field *written;
+  const mn_mixer_without *without; /* closed by {NULL, NULL}; NULL: none */
   /* Fills what was left open (0) from d_model and refuses what cannot be, with mn_config_fail(map, where, key, ...). */
   mn_status (*check)(const mn_value *map, const char *where, int64_t d_model, void *config);
   /* x [B,T,D] -> [B,T,D] in the compute type; see scope.h */

@@ -246,6 +246,13 @@ static void remedy(const void *config, mn_text *out) {
   }
 }
 
+static const mn_mixer_without without[] = {
+    {"shared", "each layer keeps what surprised it, and has a predictor of its own"},
+    {"eidetic", "slots, chunk, test, threshold and positions are keys of the mixer, and each layer chooses for itself"},
+    {"storage", "store and retrieve are keys of the mixer; the store is a state of the stream"},
+    {"async", "the store is a state of the stream, so that what is called back depends on the stream alone; set store and retrieve"},
+    {NULL, NULL}};
+
 #define BMOJO                                                                                                                              \
   .page = "bmojo", .kind = "state + context", .paper = "Zancato et al. 2024, arXiv 2407.06324", .config_size = sizeof(bmojo_config),       \
   .check = check, .base = offsetof(bmojo_config, memory), .base_key = "fading", .base_type = "gla", .base_words = instead, .apply = apply, \
@@ -262,4 +269,5 @@ const mn_mixer_def mn_mixer_bmojo = {
     BMOJO,
     .summary = "B'MOJO: the same, and over a few old tokens that were hard to predict, chosen by an innovation test",
     .fields = fields,
+    .without = without,
 };
