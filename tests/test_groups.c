@@ -106,7 +106,7 @@ static void test_what_is_refused(void) {
   static const char *const keys[][2] = {{"train.groups=[{match: '*', frozen: true, lr: 0.1}]", "no effect"},
                                         {"train.groups=[{mach: '*'}]", "did you mean 'match'"},
                                         {"train.groups={match: '*'}", "must be a list"},
-                                        {"train.groups=[7]", "is a map"}};
+                                        {"train.groups=[7]", "train.groups[0] must be a map such as"}};
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
     mn_recipe *r = NULL;
     CHECK(test_try_recipe(&keys[i][0], 1, &r) == MN_ERR_CONFIG && strstr(mn_message(), keys[i][1]), "%s: %s", keys[i][0], mn_message());

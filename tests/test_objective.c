@@ -275,7 +275,7 @@ static void test_what_is_refused(void) {
       {"{type: next_tokens}", "recipe.yaml:1", "did you mean 'next_token'"},
       {"{typ: next_token}", "typ", "type"},
       {"[]", "1 to 8", ""},
-      {"next_token", "is a map", ""},
+      {"next_token", "must be a map such as {type: next_token}", "but is the text 'next_token'"},
       {"{type: classification, label_smothing: 0.1}", "label_smothing", "label_smoothing"},
       {"{type: classification, label_smoothing: 1.5}", "label_smoothing", "0.999"},
       {"{type: classification, class_weights: [0, 0, 0]}", "class_weights", "no example would count"},

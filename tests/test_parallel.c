@@ -65,7 +65,7 @@ static void a_recipe_is_written_as_it_was_read(void) {
 static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: parallel\n", 16, "mixers|a list of 2 to 16 mixers");
   mc_refused("type: parallel\nmixers: [{type: aaren}]\n", 16, "recipe.yaml:2|mixers|2 to 16");
-  mc_refused("type: parallel\nmixers: [{type: aaren}, aaren]\n", 16, "recipe.yaml:2|must be a mixer");
+  mc_refused("type: parallel\nmixers: [{type: aaren}, aaren]\n", 16, "recipe.yaml:2: mixers[1] must be a map such as {type");
   mc_refused("type: parallel\nmixers:\n  - {type: aaren}\n  - {type: mamba2, head_dim: 5}\n", 16, "recipe.yaml:4|head_dim|32");
 }
 

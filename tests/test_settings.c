@@ -325,6 +325,17 @@ static void keys_out_of_place(void) {
       {"train.clip_norm=.nan", "train.clip_norm must be a number"},
       {"train.steps=99999999999999999999", "does not fit in 64 bits"},
       {"train.batch=", "there is no value"},
+      {"model={d_model: 32}", "model.block (one block, which stands `layers` times) or `blocks` (a list) must be given"},
+      {"model={d_model: 32, blocks: [{mixer: {type: aaren}}, -7]}",
+       "model.blocks[1] must be a map such as {mixer: {type: attention}}, but is -7"},
+      {"model.block.mixer={type: parallel, mixers: [{type: aaren}, aaren]}", "model.block.mixer.mixers[1] must be a map such as {type"},
+      {"model.linear=[lora]", "model.linear[0] must be a map such as {match"},
+      {"train.groups=[{match: x}, 3]", "train.groups[1] must be a map such as {match"},
+      {"objective=[{type: next_token}, x]", "objective[1] must be a map such as {type: next_token}, but is the text"},
+      {"objective=x", "objective must be a map such as {type: next_token}, or a list of such"},
+      {"model={type: matching, base: {d_model: 8, block: {mixer: {type: attention}}}, students: [{}, 2]}", "model.students[0].mixer must"},
+      {"model={type: matching, base: {d_model: 8, block: {mixer: {type: attention}}}, students: [2]}",
+       "model.students[0] must be a map such as {layers: [0], mixer: {type: lizard}}, but is 2"},
   };
   char path[128], line[512];
   int at;

@@ -126,6 +126,14 @@ const char *mn_value_show(const mn_value *v, char buf[MN_PLACE]) {
 
 enum { PATH_LIMIT = 200 };
 
+mn_status mn_value_map_in(const mn_value *list, size_t i, const char *such_as, const mn_value **out) {
+  char shown[MN_PLACE];
+  *out = list->as.items[i];
+  if ((*out)->kind == MN_MAP) return MN_OK;
+  return mn_value_fail(*out, "%s[%zu] must be a map such as %s, but is %s", *list->path ? list->path : "the list", i, such_as,
+                       mn_value_show(*out, shown));
+}
+
 /* The last PATH_LIMIT bytes of a path, from the start of a character. */
 static const char *path_tail(const char *path) {
   size_t n = strlen(path);

@@ -51,6 +51,10 @@ const char *mn_place(const char *file, int line, char buf[MN_PLACE]);
 /* The value as a message shows it: "the text 'big'", "-3", "a list". */
 const char *mn_value_show(const mn_value *v, char buf[MN_PLACE]);
 
+/* Item i of a list of maps, for example of blocks, which is refused by its own place where it is none: "model.blocks[1] must be a map such
+ * as {mixer: {type: attention}}, but is -7". */
+mn_status mn_value_map_in(const mn_value *list, size_t i, const char *such_as, const mn_value **out);
+
 /* A new root in which the value at a dotted path is replaced, e.g. "model.blocks.2.mixer.window=64"; the right side is
  * YAML ("[1, 2]", "true", "text"). Missing maps on the way are made; a number picks an item of a list. */
 mn_status mn_value_set(mn_arena *arena, const mn_value *root, const char *assignment, const mn_value **out);

@@ -83,7 +83,8 @@ static mn_status parse_block(mn_arena *arena, const mn_value *map, const mn_stac
 
 static mn_status check_form(const mn_value *map, const char *where, const mn_stack_config *c) {
   if (!c->block == !c->blocks)
-    return mn_config_fail(map, where, "block", "give either `block` (one, repeated `layers` times) or `blocks` (a list)");
+    return mn_config_fail(map, where, "block",
+                          "(one block, which stands `layers` times) or `blocks` (a list) must be given: one of the two");
   if (c->blocks && (c->blocks->kind != MN_LIST || c->blocks->count == 0))
     return mn_config_fail(map, where, "blocks", "must be a list of blocks");
   if (c->block && mn_config_given(c->block, "repeat"))
@@ -98,7 +99,9 @@ mn_status mn_stack_parse(mn_arena *arena, const mn_value *map, const char *where
   int64_t *repeat = mn_arena_alloc(arena, n * sizeof *repeat), total = 0;
   if (!parsed || !repeat) return MN_ERR_MEMORY;
   for (size_t i = 0; i < n; i++) {
-    MN_TRY(parse_block(arena, c->blocks ? c->blocks->as.items[i] : c->block, c, &parsed[i], &repeat[i]));
+    const mn_value *block = c->block;
+    if (c->blocks) MN_TRY(mn_value_map_in(c->blocks, i, "{mixer: {type: attention}}", &block));
+    MN_TRY(parse_block(arena, block, c, &parsed[i], &repeat[i]));
     if (!c->blocks) repeat[i] = c->layers;
     total += repeat[i];
     if (total > MOST_LAYERS) return mn_config_fail(map, where, "blocks", "make more than %d layers", MOST_LAYERS);

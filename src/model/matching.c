@@ -36,7 +36,6 @@ static mn_status parse_student(mn_model *m, const mn_value *map) {
   matching_config *c = m->own;
   const int layers = m->base->stack.n;
   student_keys k = {0};
-  if (map->kind != MN_MAP) return mn_value_fail(map, "students: one is a map such as {layers: [0], mixer: {type: lizard}}");
   MN_TRY(mn_config_read(m->arena, map, NULL, student_fields, &k));
   if (!k.mixer || k.mixer->kind != MN_MAP) return mn_config_fail(map, NULL, "mixer", "must be a map such as {type: lizard}");
   mn_mixer *mixer = mn_arena_alloc(m->arena, sizeof *mixer);
@@ -64,7 +63,11 @@ static mn_status check(mn_model *m, const mn_value *map, const char *where) {
   c->base = NULL;
   if (!c->students || c->students->kind != MN_LIST || !c->students->count)
     return mn_config_fail(map, where, "students", "must be a list such as [{layers: [0, 1], mixer: {type: lizard, heads: 4}}]");
-  for (size_t i = 0; i < c->students->count; i++) MN_TRY(parse_student(m, c->students->as.items[i]));
+  for (size_t i = 0; i < c->students->count; i++) {
+    const mn_value *student;
+    MN_TRY(mn_value_map_in(c->students, i, "{layers: [0], mixer: {type: lizard}}", &student));
+    MN_TRY(parse_student(m, student));
+  }
   c->students = NULL;
   return MN_OK;
 }

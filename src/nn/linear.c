@@ -28,7 +28,6 @@ static mn_status find(const mn_value *map, const mn_linear_def **out) {
 
 static mn_status parse_rule(mn_arena *arena, const mn_value *map, mn_linear_rule *out) {
   rule_keys keys = {0};
-  if (map->kind != MN_MAP) return mn_value_fail(map, "a linear policy is a map such as {match: \"*.q_proj\", type: lora, rank: 8}");
   MN_TRY(find(map, &out->def));
   const mn_field *own = out->def->fields ? out->def->fields : no_fields;
   if (!(out->config = mn_arena_alloc(arena, out->def->config_size + 1))) return MN_ERR_MEMORY;
@@ -48,7 +47,11 @@ mn_status mn_linear_rules_parse(mn_arena *arena, const mn_value *list, const cha
                          where ? where : "", where && *where ? "." : "");
   out->list = mn_arena_alloc(arena, (list->count + 1) * sizeof *out->list);
   if (!out->list) return MN_ERR_MEMORY;
-  for (size_t i = 0; i < list->count; i++) MN_TRY(parse_rule(arena, list->as.items[i], &out->list[out->n++]));
+  for (size_t i = 0; i < list->count; i++) {
+    const mn_value *map;
+    MN_TRY(mn_value_map_in(list, i, "{match: \"*.q_proj\", type: lora, rank: 8}", &map));
+    MN_TRY(parse_rule(arena, map, &out->list[out->n++]));
+  }
   return MN_OK;
 }
 

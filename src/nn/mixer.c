@@ -114,8 +114,8 @@ static mn_status parse_list(mn_arena *arena, const mn_value *map, const char *wh
                           MOST);
   if (!(list->items = mn_arena_alloc(arena, v->count * sizeof *list->items))) return MN_ERR_MEMORY;
   for (list->n = 0; list->n < (int)v->count; list->n++) {
-    const mn_value *item = v->as.items[list->n];
-    if (item->kind != MN_MAP) return mn_value_fail(item, "must be a mixer, such as {type: attention, window: 64}");
+    const mn_value *item;
+    MN_TRY(mn_value_map_in(v, (size_t)list->n, "{type: attention, window: 64}", &item));
     MN_TRY(mn_mixer_parse(arena, item, NULL, d_model, &list->items[list->n]));
   }
   return MN_OK;

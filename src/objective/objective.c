@@ -32,7 +32,6 @@ static mn_status find_objective(const mn_value *map, const char *where, const mn
 }
 
 static mn_status parse_one(mn_arena *arena, const mn_value *map, const char *where, mn_objective *out) {
-  if (map->kind != MN_MAP) return mn_value_fail(map, "%s: an objective is a map such as {type: next_token}", where);
   MN_TRY(find_objective(map, where, &out->def));
   const mn_objective_def *d = out->def;
   common c;
@@ -78,11 +77,18 @@ static mn_status check_changes(const mn_value *v, const char *where, const mn_ob
 mn_status mn_objectives_parse(mn_arena *arena, const mn_value *v, const char *where, mn_objectives *out) {
   *out = (mn_objectives){.n = 1, .list = {{.def = &mn_objective_next_token, .weight = 1}}};
   if (!v || v->kind == MN_NULL) return (out->list[0].config = mn_arena_alloc(arena, 1)) ? MN_OK : MN_ERR_MEMORY;
-  if (v->kind != MN_LIST) return parse_one(arena, v, where, &out->list[0]);
+  if (v->kind == MN_MAP) return parse_one(arena, v, where, &out->list[0]);
+  char shown[MN_PLACE];
+  if (v->kind != MN_LIST)
+    return mn_value_fail(v, "%s must be a map such as {type: next_token}, or a list of such, but is %s", where, mn_value_show(v, shown));
   if (!v->count || v->count > MN_OBJECTIVES)
     return mn_value_fail(v, "%s: a list of 1 to %d objectives is possible, and this one has %zu", where, MN_OBJECTIVES, v->count);
   out->n = (int)v->count;
-  for (int i = 0; i < out->n; i++) MN_TRY(parse_one(arena, v->as.items[i], NULL, &out->list[i]));
+  for (int i = 0; i < out->n; i++) {
+    const mn_value *map;
+    MN_TRY(mn_value_map_in(v, (size_t)i, "{type: next_token}", &map));
+    MN_TRY(parse_one(arena, map, NULL, &out->list[i]));
+  }
   return check_changes(v, where, out);
 }
 

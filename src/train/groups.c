@@ -26,9 +26,9 @@ mn_status mn_groups_parse(mn_arena *arena, const mn_value *v, const char *where,
   if (!out->list) return MN_ERR_MEMORY;
   for (size_t i = 0; i < v->count; i++) {
     static const char *const moves[] = {"lr", "weight_decay", "optimizer"};
-    const mn_value *map = v->as.items[i];
+    const mn_value *map;
+    MN_TRY(mn_value_map_in(v, i, "{match: \"layers.0.*\", frozen: true}", &map));
     mn_param_group *group = &out->list[out->n++];
-    if (map->kind != MN_MAP) return mn_value_fail(map, "%s: a group is a map such as {match: \"layers.0.*\", frozen: true}", where);
     MN_TRY(mn_config_read(arena, map, NULL, mn_group_fields, group));
     group->at = map;
     for (size_t k = 0; k < sizeof moves / sizeof *moves && group->frozen; k++)

@@ -88,7 +88,6 @@ static const mn_value *tree_of(mn_arena *arena, const mn_value *root, const mn_v
 
 static mn_status parse_one(mn_recipe *r, const mn_value *root, const mn_value *map, mn_stage *out) {
   stage_keys k;
-  if (map->kind != MN_MAP) return mn_value_fail(map, "stages: a stage is a map such as {steps: 1000, train: {...}}");
   for (size_t i = 0; i < map->count; i++)
     if (!strcmp(map->as.entries[i].key, "model") || !strcmp(map->as.entries[i].key, "tokenizer"))
       return mn_value_fail(map->as.entries[i].value, "stages: a stage cannot change the %s: all stages train the same parameters",
@@ -118,8 +117,10 @@ mn_status mn_stages_parse(mn_recipe *r, const mn_value *root, const mn_value *li
   int64_t total = 0;
   for (size_t i = 0; i < list->count; i++) {
     mn_stage *s = &r->stages[r->n_stages++];
+    const mn_value *map;
     s->begin = total;
-    MN_TRY(mn_context(parse_one(r, root, list->as.items[i], s), "stages[%zu]", i));
+    MN_TRY(mn_value_map_in(list, i, "{steps: 1000, train: {...}}", &map));
+    MN_TRY(mn_context(parse_one(r, root, map, s), "stages[%zu]", i));
     total += s->steps;
   }
   r->train.steps = total;
