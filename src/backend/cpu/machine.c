@@ -21,6 +21,7 @@ __attribute__((target("amx-tile,amx-bf16"))) static double peak_amx(int64_t roun
   memset(&config, 0, sizeof config);
   config.palette = 1;
   for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = 16;
+  __asm__ volatile("" : : "m"(config)); /* all of it is read: gcc 12 says so of its first eight bytes, and leaves out the rest */
   _tile_loadconfig(&config);
   _tile_zero(0);
   _tile_zero(1);
