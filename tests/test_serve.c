@@ -585,7 +585,12 @@ static void over_tls_too(void) {
          server.port, server.port) == 0 &&
           strstr(out, "[DONE]"),
       "%s", out);
-  CHECK(http_get("/health") != 200, "plain HTTP: %s", http_reply);
+  CHECK(http_get("/health") == 400 && strstr(http_body(), "https://, not http://"), "plain HTTP is told so: %s", http_reply);
+  const int silent = http_open(), gone = http_open();
+  close(gone);
+  CHECK(sh("curl -s --cacert cert.pem --resolve localhost:%d:127.0.0.1 https://localhost:%d/health", server.port, server.port) == 0,
+        "and one that says nothing keeps nobody waiting: %s", out);
+  close(silent);
   CHECK(server_end(&server) == 0, "not well");
 }
 

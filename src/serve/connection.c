@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
-#include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
 #include <event2/listener.h>
 #include <event2/thread.h>
@@ -36,8 +35,8 @@ enum { PATIENCE = 2 }; /* seconds: while the server ends, for a request that is 
 struct mn_exchange { /* a connection, and its request when there is one */
   mn_web *web;
   mn_exchange *next, *before;
-  struct bufferevent *bev;
-  struct event *deadline;
+  struct bufferevent *bev; /* NULL: of a server that speaks TLS, whose client has said nothing yet */
+  struct event *deadline, *first_byte;
   state state;
   char peer[INET6_ADDRSTRLEN];
   mn_http_head head;
@@ -49,6 +48,7 @@ struct mn_exchange { /* a connection, and its request when there is one */
   double began;
   bool keeps, in_pieces, silent; /* the connection goes on; Transfer-Encoding: chunked; a reply to HEAD has no body */
   bool late;                     /* it was opened while the server ends */
+  bool plain;                    /* its client speaks no TLS, and the server does */
 };
 
 struct mn_web {
@@ -91,6 +91,11 @@ static void close_connection(mn_exchange *x) {
   forget_request(x);
   if (x->deadline) event_free(x->deadline);
   if (x->bev) bufferevent_free(x->bev);
+  if (x->first_byte) {
+    const evutil_socket_t fd = event_get_fd(x->first_byte);
+    event_free(x->first_byte);
+    if (!x->bev) evutil_closesocket(fd);
+  }
   free(x);
 }
 
@@ -159,7 +164,7 @@ static void add_head(mn_exchange *x, int status, const char *type, int64_t n) {
 static void on_written(struct bufferevent *bev, void *arg) {
   mn_exchange *x = arg;
   if (x->state != CLOSING || evbuffer_get_length(bufferevent_get_output(bev))) return;
-  if (x->web->tls) close_connection(x);
+  if (x->web->tls && !x->plain) close_connection(x);
   else shutdown(bufferevent_getfd(bev), SHUT_WR), wait_at_most(x, LINGER);
 }
 
@@ -340,44 +345,63 @@ static void name_peer(mn_exchange *x, const struct sockaddr *a) {
   if (!inet_ntop(a->sa_family, from, x->peer, sizeof x->peer)) strcpy(x->peer, "?");
 }
 
-static struct bufferevent *open_bev(mn_web *w, evutil_socket_t fd) {
+/* What is read and written passes through libevent from now on. False: there is no memory. */
+static bool open_bev(mn_exchange *x, evutil_socket_t fd) {
+  mn_web *w = x->web;
   const int flags = BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS;
-  if (!w->tls) return bufferevent_socket_new(w->base, fd, flags);
-  SSL *ssl = SSL_new(w->tls);
-  struct bufferevent *bev = ssl ? bufferevent_openssl_socket_new(w->base, fd, ssl, BUFFEREVENT_SSL_ACCEPTING, flags) : NULL;
-  if (bev) bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
-  else SSL_free(ssl);
-  return bev;
+  const double idle = w->config.idle_seconds;
+  const struct timeval stuck = {(time_t)idle, (suseconds_t)((idle - (double)(time_t)idle) * 1e6)};
+  x->bev = w->tls && !x->plain ? mn_tls_accept(w->tls, w->base, fd, flags) : bufferevent_socket_new(w->base, fd, flags);
+  if (!x->bev) return false;
+  bufferevent_setcb(x->bev, on_read, on_written, on_event, x);
+  bufferevent_setwatermark(x->bev, EV_READ, 0, READS_AHEAD > w->config.most_head * 2 ? READS_AHEAD : w->config.most_head * 2);
+  bufferevent_set_timeouts(x->bev, NULL, &stuck); /* a client that does not read */
+  bufferevent_enable(x->bev, EV_READ | EV_WRITE);
+  if (x->plain) {
+    refuse_request(x, &(mn_http_fault){400, "this server speaks TLS: ask it by https://, not http://"});
+  } else if (w->connections > w->config.most_connections) {
+    mn_exchange_header(x, "Retry-After", "1");
+    refuse_request(x, &(mn_http_fault){503, "the server has as many connections as it keeps; try again later"});
+  }
+  return true;
+}
+
+/* Requests begin with a letter, and TLS with none. */
+static void first_byte(evutil_socket_t fd, short what, void *arg) {
+  mn_exchange *x = arg;
+  unsigned char c = 0;
+  (void)what;
+  const ssize_t n = recv(fd, &c, 1, MSG_PEEK);
+  x->plain = n == 1 && ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'));
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) event_add(x->first_byte, NULL);
+  else if (n != 1 || !open_bev(x, fd)) close_connection(x);
 }
 
 static void accepted(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *a, int n, void *arg) {
   mn_web *w = arg;
   (void)l, (void)n;
   mn_exchange *x = mn_calloc(1, sizeof *x);
-  struct bufferevent *bev = x ? open_bev(w, fd) : NULL;
-  struct event *deadline = bev ? evtimer_new(w->base, late, x) : NULL;
-  if (!deadline) {
-    if (bev) bufferevent_free(bev);
-    else evutil_closesocket(fd);
+  struct event *deadline = x ? evtimer_new(w->base, late, x) : NULL;
+  struct event *first = deadline && w->tls ? event_new(w->base, fd, EV_READ, first_byte, x) : NULL;
+  if (!deadline || (w->tls && !first)) {
+    if (deadline) event_free(deadline);
+    evutil_closesocket(fd);
     free(x);
     return;
   }
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-  *x = (mn_exchange){.web = w, .bev = bev, .deadline = deadline, .next = w->first, .began = mn_now(), .late = w->draining};
+  *x = (mn_exchange){.web = w, .deadline = deadline, .first_byte = first, .next = w->first, .began = mn_now(), .late = w->draining};
   name_peer(x, a);
   if (w->first) w->first->before = x;
   w->first = x;
   w->connections++, w->late += x->late;
-  bufferevent_setcb(bev, on_read, on_written, on_event, x);
-  bufferevent_setwatermark(bev, EV_READ, 0, READS_AHEAD > w->config.most_head * 2 ? READS_AHEAD : w->config.most_head * 2);
   const double idle = w->config.idle_seconds;
-  const struct timeval stuck = {(time_t)idle, (suseconds_t)((idle - (double)(time_t)idle) * 1e6)};
-  bufferevent_set_timeouts(bev, NULL, &stuck); /* a client that does not read */
   wait_at_most(x, w->config.request_seconds < idle ? w->config.request_seconds : idle);
-  bufferevent_enable(bev, EV_READ | EV_WRITE);
-  if (w->connections <= w->config.most_connections) return;
-  mn_exchange_header(x, "Retry-After", "1");
-  refuse_request(x, &(mn_http_fault){503, "the server has as many connections as it keeps; try again later"});
+  if (first) event_add(first, NULL);
+  else if (!open_bev(x, fd)) {
+    evutil_closesocket(fd);
+    close_connection(x);
+  }
 }
 
 /* Out of descriptors, for example: after a while again. */

@@ -2,6 +2,7 @@
 #include "serve/tls.h"
 
 #include <errno.h>
+#include <event2/bufferevent_ssl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -78,4 +79,12 @@ mn_status mn_tls_open(const char *cert, const char *key, SSL_CTX **out) {
   if (s == MN_OK) *out = tls;
   else SSL_CTX_free(tls);
   return s;
+}
+
+struct bufferevent *mn_tls_accept(SSL_CTX *tls, struct event_base *base, int fd, int flags) {
+  SSL *ssl = SSL_new(tls);
+  struct bufferevent *bev = ssl ? bufferevent_openssl_socket_new(base, fd, ssl, BUFFEREVENT_SSL_ACCEPTING, flags) : NULL;
+  if (bev) bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
+  else SSL_free(ssl);
+  return bev;
 }
