@@ -157,6 +157,33 @@ static void other_verbs_go_on_alone(void) {
         "%s", out);
 }
 
+/* SOON waits for what is to come; not for ever, where it does not. */
+#define SOON(what) "i=0; until " what " || test $((i += 1)) -gt 1000; do sleep 0.02; done; "
+static void a_dialogue_outlives_its_folder(void) {
+  CHECK(sh(HOLD("lost") "rm -rf decoder/sessions && printf 'b\\n' >&3; " SOON("test -s decoder/sessions/lost.safetensors") REST) == 0 &&
+            strstr(out, "\nlost.safetensors") && !strstr(out, ".lock"),
+        "a folder that was removed is made again: %s", out);
+  CHECK(sh("echo c | (" CHAT "decoder --session lost --tokens 3 2>&1)") == 0 && strstr(out, "goes on after"), "%s", out);
+  /* of a model that is moved away nothing is made again; while it is back at the end, all is saved */
+  CHECK(sh(HOLD("back") "mv decoder moved && printf 'b\\nc\\n' >&3; " SOON(
+            "grep -q 'each turn tries again' held.txt") "mv moved decoder; " REST) == 0 &&
+            strstr(out, "could not write decoder/sessions/back.safetensors"),
+        "%s", out);
+  CHECK(sh(CHAT "decoder --list 2>&1") == 0, "%s", out);
+  const char *of = strstr(out, "back: ");
+  const int three_turns = of ? atoi(of + 6) : 0;
+  CHECK(sh("printf 'a\\nb\\nc\\n' | (" CHAT "decoder --session alike --tokens 3 >/dev/null 2>&1); " CHAT "decoder --list 2>&1") == 0, "%s",
+        out);
+  of = strstr(out, "alike: ");
+  CHECK(of && three_turns && atoi(of + 7) == three_turns, "all three turns: %d, %s", three_turns, out);
+  CHECK(
+      sh(HOLD(
+          "gone") "mv decoder moved && printf 'b\\n' >&3 && exec 3>&-; wait $pid; test $? = 1 && test ! -e decoder && mv moved decoder && "
+                  "cat held.txt && ls -A decoder/sessions") == 0 &&
+          strstr(out, "mneme: the last turns are lost: could not write"),
+      "%s", out);
+}
+
 int main(void) {
   RUN(prepare);
   RUN(a_dialogue_goes_on_after_a_restart);
@@ -166,6 +193,7 @@ int main(void) {
   RUN(a_session_is_one_processs);
   RUN(what_another_wrote_meanwhile_stays);
   RUN(other_verbs_go_on_alone);
+  RUN(a_dialogue_outlives_its_folder);
   RUN(what_is_refused);
   return test_end();
 }

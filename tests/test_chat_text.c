@@ -109,6 +109,14 @@ static void sessions_are_forked_and_listed(void) {
         "%s", out);
 }
 
+static void a_dialogue_outlives_its_folder(void) {
+  CHECK(sh("{ printf 'a\\n'; i=0; until test -s " ROOT "/left/v.safetensors || test $((i += 1)) -gt 1000; do sleep 0.02; done; rm -rf " ROOT
+           "/left; printf 'b\\n'; } | (" CHAT "cut --template t.jinja --session v --sessions left --tokens 4 2>&1)") == 0 &&
+            !strstr(out, "could not"),
+        "a folder that was removed is made again: %s", out);
+  CHECK(sh(CHAT "cut --list --sessions left 2>&1") == 0 && strstr(out, "v: 2 turns"), "%s", out);
+}
+
 static void what_a_template_leaves_out_is_followed(void) {
   CHECK(sh("printf 'abcdef\\nb\\n' | (" CHAT "kept --template think.jinja --tokens 9 --temperature 0 --verbose --json 2>/dev/null)") == 0,
         "%s", out);
@@ -299,6 +307,7 @@ int main(void) {
   RUN(a_dialogue_goes_on_after_a_restart);
   RUN(turns_are_taken_back);
   RUN(sessions_are_forked_and_listed);
+  RUN(a_dialogue_outlives_its_folder);
   RUN(what_a_template_leaves_out_is_followed);
   RUN(values_and_system_prompts_reach_the_template);
   RUN(what_is_refused);

@@ -35,6 +35,7 @@ typedef struct chat {
   int64_t most;
   mn_lines in;
   bool asks, verbose, over;
+  bool in_turn; /* the stream holds a part of one */
 } chat;
 
 /* ---- an answer ---- */
@@ -148,6 +149,14 @@ static mn_status save(chat *c) {
   return take_name(c); /* another one, where somebody else has written the file */
 }
 
+/* After a turn, or one taken back. */
+static mn_status save_turn(chat *c) {
+  if (!c->kept.path) return MN_OK;
+  MN_TRY(mn_session_file_save_turn(&c->kept, write_session, c));
+  mn_session_file_tell(&c->kept);
+  return take_name(c);
+}
+
 static void report(const chat *c, const answer *a) {
   if (!c->cli->json) {
     mn_print("\n");
@@ -197,7 +206,7 @@ static mn_status keep_turn(chat *c, const char *line, size_t n, const mn_text *a
   MN_TRY(mn_dialogue_add(&c->said, user, text, mn_conversation_length(c->stream)));
   MN_TRY(mn_text_status(&c->said.text));
   MN_TRY(mn_conversation_mark(c->stream));
-  return save(c);
+  return save_turn(c);
 }
 
 static mn_status take_turn(chat *c, const char *line, size_t n) {
@@ -213,6 +222,7 @@ static mn_status take_turn(chat *c, const char *line, size_t n) {
     mn_text_free(&text);
     return MN_OK;
   }
+  c->in_turn = status == MN_OK;
   if (c->asks) mn_cli_part_begin();
   if (status == MN_OK) status = mn_conversation_become(c->stream, asked.data, (int64_t)asked.len, &a.step, &logits);
   if (status == MN_OK) remark(c, &a.step);
@@ -222,6 +232,7 @@ static mn_status take_turn(chat *c, const char *line, size_t n) {
   const bool stopped = c->asks && mn_cli_part_end();
   if (status == MN_ERR_CANCELLED && stopped) status = MN_OK; /* while it read or said something */
   if (status == MN_OK && !mn_cli_interrupted()) {
+    c->in_turn = false;
     if (read) report(c, &a);
     else mn_cli_note(c->cli, "the message was not read to its end, and is forgotten");
     const int64_t stands = a.step.fed && a.step.kept < before ? a.step.kept : before; /* the template may write earlier turns otherwise */
@@ -257,14 +268,14 @@ static mn_status undo(chat *c, const char *many) {
   const uint64_t fed = mn_conversation_fed(c->stream);
   if (tokens <= mn_conversation_length(c->stream)) MN_TRY(mn_conversation_back(c->stream, tokens));
   if (c->verbose) mn_cli_note(c->cli, "%lld tokens are read again", (long long)(mn_conversation_fed(c->stream) - fed));
-  MN_TRY(save(c));
+  MN_TRY(save_turn(c));
   return done(c, "undo", "%stook back, %lld turns are left", "");
 }
 
 static mn_status reset(chat *c) {
   mn_dialogue_cut(&c->said, 0);
   MN_TRY(mn_conversation_back(c->stream, 0));
-  MN_TRY(save(c));
+  MN_TRY(save_turn(c));
   return done(c, "reset", "%sthe dialogue begins anew", "");
 }
 
@@ -356,6 +367,7 @@ static mn_status talk(chat *c) {
     if (mn_cli_interrupted()) break;
   }
   if (c->asks && !c->over) mn_print("\n");
+  MN_TRY(mn_session_file_finish(&c->kept, !c->in_turn, write_session, c));
   if (!mn_cli_interrupted()) return MN_OK;
   return mn_fail(MN_ERR_CANCELLED, "interrupted%s%s%s", c->kept.path ? "; " : "", c->kept.path ? c->kept.path : "",
                  c->kept.path ? " holds all turns that were answered" : "");
@@ -447,6 +459,10 @@ mn_status mn_chat_text_run(mn_cli *cli, const mn_bundle *bundle, const char *fol
   c.asks = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && !cli->json;
   mn_status status = c.arena ? set_up(&c) : MN_ERR_MEMORY;
   if (status == MN_OK) status = talk(&c);
+  const mn_kept_message why = mn_message_keep();
+  const mn_status last = mn_session_file_finish(&c.kept, !c.in_turn, write_session, &c);
+  if (status == MN_OK) status = last;
+  else mn_message_restore(&why);
   mn_chat_format_free(c.form);
   mn_conversation_free(c.stream);
   mn_dialogue_free(&c.said);

@@ -10,6 +10,8 @@ typedef struct mn_session_file {
   char *path; /* NULL: none is kept */
   mn_claim *claim;
   mn_file_stamp stamp; /* of the file when it was opened, or saved last */
+  char *unsaved;       /* why what was to be kept last is not in it; NULL: it is */
+  bool told;           /* and that was said */
 } mn_session_file;
 
 /* MN_ERR_CONFIG: another process has it open; the message says so of `what`, NULL: of the path. Before anything is read of it. */
@@ -24,7 +26,14 @@ typedef mn_status (*mn_session_writer)(void *ctx, const char *path, mn_file_stam
 /* `save` writes it. Where another program has written the file meanwhile, both are kept: ours goes to the first of NAME-2, NAME-3 ... that is free,
  * it is said, and f is that file from then on. */
 mn_status mn_session_file_save(mn_session_file *f, mn_session_writer save, void *ctx);
-/* The same of f, where it is one of both; else to `to`, in place of whatever is there. Where it went: f->path, or `to`. */
+/* The same after a turn of a dialogue, which does not end for it: what cannot be written (the disk is full, the folder may not be written in any
+ * more) is kept in f->unsaved, and tried again with the next turn. A folder that was removed is made again. Any thread. */
+mn_status mn_session_file_save_turn(mn_session_file *f, mn_session_writer save, void *ctx);
+void mn_session_file_tell(mn_session_file *f); /* says so, once */
+/* At the dialogue's end: what is not saved is tried once more, unless a turn was left in its middle (whole: false). MN_ERR_IO: it is lost, and the
+ * message says so. */
+mn_status mn_session_file_finish(mn_session_file *f, bool whole, mn_session_writer save, void *ctx);
+/* As mn_session_file_save of f, where it is one of both; else to `to`, in place of whatever is there. Where it went: f->path, or `to`. */
 mn_status mn_session_file_save_to(mn_session_file *f, const char *to, mn_session_writer save, void *ctx);
 
 #endif

@@ -33,7 +33,8 @@ typedef struct chat {
   int64_t most;
   mn_ids closing; /* the tokens behind an answer */
   mn_lines in;
-  bool asks; /* somebody sits at a terminal */
+  bool asks;    /* somebody sits at a terminal */
+  bool in_turn; /* the session holds a part of one */
   pthread_t thread;
   bool works; /* the thread does */
   mn_status worked;
@@ -61,7 +62,7 @@ static mn_status save(chat *c) { return c->kept.path ? mn_session_file_save(&c->
 
 static mn_status end_turn(chat *c) {
   if (mn_session_has_turns(c->session)) MN_TRY(mn_session_end_turn(c->session, NULL));
-  return save(c);
+  return c->kept.path ? mn_session_file_save_turn(&c->kept, write_session, c->session) : MN_OK;
 }
 
 static void *work(void *ctx) {
@@ -81,7 +82,14 @@ static mn_status wait_for_work(chat *c) {
   if (!c->works) return MN_OK;
   pthread_join(c->thread, NULL);
   c->works = false;
+  c->in_turn = c->worked != MN_OK;
+  mn_session_file_tell(&c->kept);
   return c->worked == MN_OK ? MN_OK : mn_fail(c->worked, "%s", c->why);
+}
+
+static mn_status finish(chat *c) {
+  MN_TRY(wait_for_work(c));
+  return mn_session_file_finish(&c->kept, !c->in_turn, write_session, c->session);
 }
 
 /* ---- a turn ---- */
@@ -184,12 +192,18 @@ static mn_status take_turn(chat *c, const char *line, size_t n) {
     mn_ids_free(&asked);
     return MN_OK;
   }
-  if (status == MN_OK) status = say(c, &asked, &a);
+  if (status == MN_OK) {
+    c->in_turn = true;
+    status = say(c, &asked, &a);
+  }
   const bool left = mn_cli_interrupted();
   if (status == MN_OK && !left) {
     report(c, &a);
     status = close_answer(c, &a);
-    if (status == MN_OK) status = begin_work(c);
+    if (status == MN_OK) {
+      c->in_turn = false;
+      status = begin_work(c);
+    }
   }
   mn_ids_free(&asked);
   mn_ids_free(&a.tokens);
@@ -210,7 +224,7 @@ static mn_status talk(chat *c) {
     if (mn_cli_interrupted()) break;
   }
   if (c->asks) mn_print("\n");
-  MN_TRY(wait_for_work(c));
+  MN_TRY(finish(c));
   if (!mn_cli_interrupted()) return MN_OK;
   return mn_fail(MN_ERR_CANCELLED, "interrupted%s%s%s", c->kept.path ? "; " : "", c->kept.path ? c->kept.path : "",
                  c->kept.path ? " holds all turns that were answered" : "");
@@ -305,8 +319,10 @@ static mn_status run(mn_cli *cli) {
                          "session new fork temperature tokens template system with verbose exact context");
   if (status == MN_OK) status = open_bundle(&c, dir);
   if (status == MN_OK) status = has_template(&c) ? mn_chat_text_run(cli, &c.bundle, folder) : by_form(&c, dir, folder, lists);
-  const mn_status last = wait_for_work(&c);
+  const mn_kept_message why = mn_message_keep();
+  const mn_status last = finish(&c);
   if (status == MN_OK) status = last;
+  else mn_message_restore(&why);
   mn_sampler_free(c.sampler);
   mn_session_free(c.session);
   mn_bundle_close(&c.bundle);
