@@ -2,6 +2,7 @@
  * disk is a failure on every page, and a reader that has seen enough ends the verb. */
 #define _GNU_SOURCE
 #include <jansson.h>
+#include <math.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,6 +63,23 @@ static void text_is_shown(void) {
   mn_text_add_utf8(&t, "a\xFF\xC3\xA9\xC3", 5);
   CHECK(!strcmp(t.data, "a\xEF\xBF\xBD\xC3\xA9\xEF\xBF\xBD"), "%s", t.data);
   mn_text_free(&t);
+}
+
+/* What is no number has no sign either, whatever the machine made it of. */
+static void what_is_no_number_has_no_sign(void) {
+  fflush(stdout);
+  const int screen = dup(STDOUT_FILENO);
+  char path[80], *text = NULL;
+  size_t n;
+  snprintf(path, sizeof path, "%s/printed", dir);
+  CHECK(freopen(path, "w", stdout) != NULL, "%s", path);
+  mn_print("%g %.2f|%6.1f|", copysign((double)NAN, -1), -(double)NAN, copysign((double)NAN, -1));
+  mn_print_flush();
+  CHECK(dup2(screen, STDOUT_FILENO) == STDOUT_FILENO, "standard output");
+  close(screen);
+  CHECK_OK(mn_file_read(path, 1 << 10, &text, &n));
+  CHECK(text && n == 15 && !strncmp(text, "nan nan|   nan|", n), "%.*s", (int)n, text);
+  free(text);
 }
 
 /* Names with escape sequences in every place where a user or a file can put one. */
@@ -233,6 +251,7 @@ int main(void) {
   CHECK_OK(mn_run_finish(db, id, "failed", "because\033[2J"));
   mn_runs_close(db);
   RUN(text_is_shown);
+  RUN(what_is_no_number_has_no_sign);
   RUN(commands_can_be_pasted);
   RUN(no_name_steers_the_terminal);
   RUN(json_is_json);

@@ -124,6 +124,7 @@ static void reports_and_pictures(void) {
   CHECK(sh(MNEME "stream" MODEL "--score --every 4000 --csv %s/s.csv --plot %s/s.svg --plot %s/s.png " TEXT " 2>&1", DIR, DIR, DIR) == 0,
         "%s", out);
   CHECK(strstr(out, "tenth") && strstr(out, "perplexity") && strstr(out, "resident memory") && strstr(out, "8."), "%s", out);
+  CHECK(strstr(out, "\n\ntime per token") && !strstr(out, "\\n"), "an empty line is one: %s", out);
   char *csv = NULL;
   size_t n;
   CHECK_OK(mn_file_read(DIR "/s.csv", 1 << 20, &csv, &n));
@@ -140,7 +141,8 @@ static void memory_does_not_grow(void) {
   CHECK(sh(MNEME "stream" MODEL "--random 100000 --json --seed 1 --threads 1") == 0, "%s", out);
   json_t *doc = last_line("summary");
   CHECK(number(doc, "tokens") == TOKENS, "%s", out);
-  const double start = number(doc, "resident_start_bytes"), end = number(doc, "resident_end_bytes"), most = number(doc, "resident_max_bytes");
+  const double start = number(doc, "resident_start_bytes"), end = number(doc, "resident_end_bytes"),
+               most = number(doc, "resident_max_bytes");
   CHECK(start > 0 && most >= start && most >= end && most - start < TOKENS, "%s", out);
   CHECK(number(doc, "first_token_seconds") > 0 && number(doc, "last_token_seconds") > 0, "%s", out);
   json_decref(doc);

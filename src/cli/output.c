@@ -2,6 +2,7 @@
  * terminal, what cannot be written is noticed, and a reader that goes away ends the verb. */
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,8 +21,10 @@ static void add_conversion(mn_text *out, const char *spec, char length, char kin
     mn_text_addf(out, spec, shown.data ? shown.data : "");
     out->failed |= shown.failed;
     mn_text_free(&shown);
-  } else if (strchr("eEfFgGaA", kind)) mn_text_addf(out, spec, va_arg(*ap, double));
-  else if (kind == 'c') mn_text_addf(out, spec, va_arg(*ap, int));
+  } else if (strchr("eEfFgGaA", kind)) {
+    const double x = va_arg(*ap, double);
+    mn_text_addf(out, spec, isnan(x) ? (double)NAN : x); /* which has no sign */
+  } else if (kind == 'c') mn_text_addf(out, spec, va_arg(*ap, int));
   else if (length == 'L') mn_text_addf(out, spec, va_arg(*ap, long long));
   else if (length == 'l') mn_text_addf(out, spec, va_arg(*ap, long));
   else if (length == 'z') mn_text_addf(out, spec, va_arg(*ap, size_t));

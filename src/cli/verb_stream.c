@@ -190,11 +190,12 @@ static void print_summary(stream *s, const mn_meter_summary *m) {
   for (int i = 0; i < 10 && m->scored; i++)
     if (m->tenth[i].end > m->tenth[i].begin)
       mn_print("  %5d  %12" PRId64 "   %10.3f   %8.2f\n", i + 1, m->tenth[i].end, m->tenth[i].perplexity, m->tenth[i].token_seconds * 1e6);
+  if (m->scored) mn_print("\n");
   if (s->report.n)
-    mn_print("%s%s %.4g on average, largest %.4g at token %" PRId64 " (%d a token)\n", m->scored ? "\n" : "", mn_cli_get(s->cli, "report"),
+    mn_print("%s %.4g on average, largest %.4g at token %" PRId64 " (%d a token)\n", mn_cli_get(s->cli, "report"),
              s->report.sum / (double)s->report.n, s->report.top, s->report.top_at, mn_session_report_count(s->session));
-  mn_print("%stime per token  %.2f us in the first 1 %%, %.2f us in the last 1 %% (medians)\n", m->scored ? "\n" : "",
-           m->first_seconds * 1e6, m->last_seconds * 1e6);
+  mn_print("time per token  %.2f us in the first 1 %%, %.2f us in the last 1 %% (medians)\n", m->first_seconds * 1e6,
+           m->last_seconds * 1e6);
   mn_print("resident memory %.2f MiB after warm-up, %.2f MiB at the end (%+" PRId64 " KiB), at most %.2f MiB\n",
            (double)m->resident_start / 1048576, (double)m->resident_end / 1048576, (m->resident_end - m->resident_start) / 1024,
            (double)m->resident_max / 1048576);

@@ -9,7 +9,7 @@
 static mn_status read_scalar(const mn_routine *r, int j, double *out) {
   float x;
   MN_TRY(mn_routine_get_all(r, j, &x));
-  *out = (double)x;
+  *out = isnan(x) ? (double)NAN : (double)x; /* which has no sign: nobody is told of -nan */
   return MN_OK;
 }
 
