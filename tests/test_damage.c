@@ -397,6 +397,11 @@ static void a_training_whose_data_shrinks_keeps_what_it_did(void) {
         "%s", mn_message());
   shrinks = NULL;
   CHECK(mn_file_exists(inside("shrunk", "checkpoints/step-5/trainer.json")), "its checkpoint");
+  char *log = NULL;
+  size_t n;
+  CHECK_OK(mn_file_read(inside("shrunk", "metrics.jsonl"), 1 << 20, &log, &n));
+  CHECK(log && strstr(log, "\"step\":5,") && !strstr(log, "\"loss\":0.0,"), "a step that was not taken has no loss: %s", log);
+  free(log);
   CHECK(resumed("shrunk") == 1, "and from there to the same bits");
 }
 

@@ -258,6 +258,7 @@ static void say_unasked(loop *l) {
 static mn_status one_step(loop *l) {
   const mn_train_config *c = &l->recipe->train;
   mn_trainer *t = l->t;
+  const int64_t before = t->state.step;
   double start = mn_now();
   mn_status status = mn_trainer_step(t, &l->last);
   double seconds = mn_now() - start;
@@ -266,7 +267,7 @@ static mn_status one_step(loop *l) {
   l->window_steps++;
   if (l->timed_steps++ > 0) l->seconds += seconds;
   bool due = t->state.step % c->log_every == 0 || t->state.step == 1 || t->state.step == c->steps || status != MN_OK;
-  if (due) record(l);
+  if (due && t->state.step > before) record(l); /* of a step that was not taken there is nothing to tell */
   if (status != MN_OK) {
     char kept[96];
     return l->o->out_dir && status == MN_ERR_NUMERIC ? say_more(status, "", what_is_kept(l, kept)) : status;
