@@ -1,7 +1,9 @@
 /* test_compare.c - `mneme compare` shows what the recipes' objectives measure: its columns, the mark of the best and the pictures come
  * from their tables, for classifiers, for language models and for both together. */
+#include <fcntl.h>
 #include <jansson.h>
 
+#include "base/claim.h"
 #include "train_helpers.h"
 
 #define MNEME MN_TEST_BINARY_DIR "/mneme"
@@ -70,6 +72,11 @@ static bool best(json_t *row, const char *key) { return json_is_true(json_object
 static bool unit_is(json_t *row, const char *unit) {
   const char *u = json_string_value(json_object_get(row, "unit"));
   return u && !strcmp(u, unit);
+}
+static void remove_dir(const char *out) {
+  char command[700];
+  snprintf(command, sizeof command, "rm -rf '%s'", test_path(out));
+  CHECK(system(command) == 0, "%s", command);
 }
 static bool there(const char *out, const char *file) {
   char path[200];
@@ -146,8 +153,12 @@ static void one_that_fails_does_not_stop_the_others(void) {
   write_language("last", "type: bytes", "1e-2");
   CHECK(run_compare("first.yaml wild.yaml last.yaml", "f0", "2>&1") == 1, "%s", said);
   CHECK(strstr(said, "wild: ") && strstr(said, "1 of 3 trainings failed") && strstr(said, "the others stand"), "%s", said);
+  CHECK(!strstr(said, "-nan"), "what is no number has no sign: %s", said);
   CHECK(strstr(said, "\nfirst ") && strstr(said, "\nlast ") && there("f0", "last/model.safetensors") && there("f0", "validation_loss.svg"),
         "the others are there: %s", said);
+  CHECK(run_compare("first.yaml wild.yaml last.yaml", "f1", "--quiet") == 1 && strstr(said, "\nfailed: wild: "), "below the table: %s",
+        said);
+  remove_dir("f1");
   CHECK(run_compare("first.yaml wild.yaml last.yaml", "f1", "--json --quiet") == 1, "%s", said);
   json_error_t e;
   json_t *doc = json_loads(said, 0, &e), *table = json_object_get(doc, "table"), *runs = json_object_get(doc, "runs");
@@ -158,12 +169,55 @@ static void one_that_fails_does_not_stop_the_others(void) {
   CHECK(json_is_string(json_object_get(json_array_get(runs, 1), "error")) && !json_object_get(json_array_get(runs, 0), "error"), "%s",
         said);
   json_decref(doc);
-  CHECK(run_compare("wild.yaml", "f2", "2>&1") == 1 && strstr(said, "1 of 1 trainings failed"), "alone: %s", said);
+  CHECK(run_compare("wild.yaml", "f2", "2>&1") == 1 && strstr(said, "1 of 1 trainings failed") && !strstr(said, "the others"), "alone: %s",
+        said);
 }
 
 static void a_picture_of_a_metric_is_no_name(void) {
   write_classifier("Validation_Accuracy.svg", "1e-2");
   CHECK(run_compare("Validation_Accuracy.svg.yaml", "n", "2>&1") != 0 && strstr(said, "as a picture of compare is"), "%s", said);
+}
+
+/* Pictures and trainings go into a directory that is nobody's model. */
+static void a_models_directory_is_no_place(void) {
+  write_language("quick", "type: bytes", "1e-2");
+  CHECK(run_compare("quick.yaml", "o", "--quiet") == 0, "%s", said);
+  CHECK(run_compare("quick.yaml", "o/quick", "2>&1") == 2 && strstr(said, "o/quick is the directory of a model"), "%s", said);
+  CHECK(run_compare("quick.yaml", "o/quick", "--resume 2>&1") == 2 && strstr(said, "choose another --out"), "%s", said);
+  CHECK(!there("o/quick", "loss.svg") && !there("o/quick", "quick") && !there("o/quick", ".lock") && there("o/quick", "model.safetensors"),
+        "and it is as it was");
+  write_language("Recipe.json", "type: bytes", "1e-2");
+  CHECK(run_compare("Recipe.json.yaml", "n", "2>&1") == 2 && strstr(said, "as a file of a training is"), "%s", said);
+}
+
+static bool lock_is_free(const char *dir) {
+  int fd = -1;
+  mn_lock_state state = MN_LOCK_NONE;
+  const int at = open(test_path(dir), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool mine = at >= 0 && mn_lock_take(at, dir, ".lock", &fd, &state) == MN_OK && state == MN_LOCK_MINE;
+  if (mine) unlinkat(at, ".lock", 0), close(fd);
+  if (at >= 0) close(at);
+  return mine;
+}
+
+/* Killed, compare leaves a process that trains: that ends by itself, with a checkpoint, and what goes on at once waits for it. Two at once do
+ * not meddle with each other. */
+static void one_that_is_killed_goes_on(void) {
+  write_language("quick", "type: bytes", "1e-2");
+  char command[1000], *other = NULL;
+  size_t n;
+  snprintf(command, sizeof command,
+           "cd '%s'; " MNEME " compare quick.yaml --out k --quiet --set train.steps=1000000 & p=$!; i=0; "
+           "until [ -s k/quick/metrics.jsonl ] || [ $((i += 1)) -gt 3000 ]; do sleep 0.02; done; " MNEME
+           " compare quick.yaml --out k >other 2>&1; other=$?; kill -KILL $p; wait $p; exit $other",
+           test_dir);
+  const int code = WEXITSTATUS(system(command));
+  CHECK_OK(mn_file_read(test_path("other"), 1 << 16, &other, &n));
+  CHECK(code == 1 && strstr(other, "another process is training"), "%d: %s", code, other);
+  free(other);
+  for (int i = 0; i < 6000 && !lock_is_free("k"); i++) usleep(10000);
+  CHECK(lock_is_free("k") && lock_is_free("k/quick") && there("k", "quick/model.safetensors"),
+        "the process that trained has ended, and saved");
 }
 
 int main(void) {
@@ -173,6 +227,8 @@ int main(void) {
   RUN(what_does_not_compare_is_not_judged);
   RUN(one_that_fails_does_not_stop_the_others);
   RUN(a_picture_of_a_metric_is_no_name);
+  RUN(a_models_directory_is_no_place);
+  RUN(one_that_is_killed_goes_on);
   free(said);
   test_cleanup();
   return test_end();

@@ -168,7 +168,7 @@ static void a_name_is_one_cell(void) {
   CHECK(strstr(table, "| a\\|b \\`c\\` \\*d\\* \\_e_ f_g \\<i> |"), "%s", table);
   CHECK(strstr(table, "| odd\\\\n\\\\x9b\\\\xff.yaml |") && mn_utf8_valid(table, n) == n, "%s", table);
   int bars[8] = {0}, rows = 0;
-  for (char *line = table, *end; (end = strchr(line, '\n')) && rows < 8; line = end + 1, rows++)
+  for (char *line = table, *end; (end = strchr(line, '\n')) && end > line && rows < 8; line = end + 1, rows++)
     for (char *p = line; p < end; p++) bars[rows] += *p == '|' && (p == line || p[-1] != '\\');
   CHECK(rows == 4, "a head, a rule and two recipes: %s", table);
   for (int r = 1; r < rows; r++) CHECK(bars[r] == bars[0], "row %d has as many cells as the head: %s", r, table);
@@ -282,6 +282,9 @@ static void a_full_disk_loses_nothing_else(void) {
   CHECK(strstr(said, "recall/wide: ") && strstr(said, "File too large") && strstr(said, "1 trainings or measurements failed"), "%s", said);
   json_t *doc = table_of("full");
   CHECK(at(doc, "delta", "recall", "two pairs") >= 0 && at(doc, "window", "recall", "loss") > 0, "%s", said);
+  json_t *failed = json_object_get(doc, "failed");
+  CHECK(json_array_size(failed) == 1 && strstr(json_string_value(json_array_get(failed, 0)), "recall/wide: "), "and which and why: %s",
+        said);
   CHECK(isnan(at(doc, "wide", "recall", "loss")) && !there("full/recall/wide/model.safetensors"), "what failed has no figure: %s", said);
   json_decref(doc);
   CHECK(compare("two --tracks sizes.yaml --out full --resume", "") == 0, "there is room: %s", said);

@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/claim.h"
 #include "train_helpers.h"
 #include "train/checkpoint.h"
+#include "train/out_dir.h"
 
 static atomic_int stop;
 static char remarks[4096];
@@ -296,6 +298,69 @@ static void what_killed_processes_left_is_tidied(void) {
   clean();
 }
 
+/* Another process has the directory until `way` is closed, or for 0.3 s. */
+static pid_t holder(int *way) {
+  int told[2], held[2];
+  char byte = 0;
+  CHECK(pipe(told) == 0 && pipe(held) == 0, "%s", strerror(errno));
+  fflush(stdout);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    mn_out_dir *d = NULL;
+    const bool mine = mn_out_dir_open(test_path("out"), false, &d) == MN_OK;
+    close(told[1]);
+    (void)!write(held[1], &byte, 1);
+    if (way) (void)!read(told[0], &byte, 1);
+    else usleep(300000);
+    mn_out_dir_close(d);
+    _exit(!mine);
+  }
+  close(told[0]), close(held[1]);
+  CHECK(read(held[0], &byte, 1) == 1, "it has it");
+  close(held[0]);
+  if (way) *way = told[1];
+  else close(told[1]);
+  return pid;
+}
+
+static bool ended_well(pid_t pid) {
+  int code = 0;
+  return waitpid(pid, &code, 0) == pid && WIFEXITED(code) && WEXITSTATUS(code) == 0;
+}
+
+/* The one before may still be at its last checkpoint, when the program that it worked for was killed. */
+static void one_that_goes_on_waits_for_the_one_before(void) {
+  int way;
+  setenv("MNEME_LOG", "error", 1);
+  CHECK_OK(train_into(test_path("out"), small(), false, ""));
+  pid_t pid = holder(&way);
+  CHECK(train_into(test_path("out"), small(), false, "") == MN_ERR_IO && strstr(mn_message(), "another process"),
+        "a new one does not wait: %s", mn_message());
+  close(way);
+  CHECK(ended_well(pid), "the one before");
+  pid = holder(NULL);
+  CHECK_OK(train_into(test_path("out"), small(), true, ""));
+  CHECK(ended_well(pid) && !mn_file_exists(in_out(".lock")), "and no lock is left");
+  unsetenv("MNEME_LOG");
+  clean();
+}
+
+/* Where no file can be made it is said, and not that one is missing. */
+static void a_claim_where_nothing_may_be_written_says_so(void) {
+  CHECK_OK(mn_make_dirs(test_path("out")));
+  CHECK(chmod(test_path("out"), 0555) == 0, "%s", strerror(errno));
+  fflush(stdout);
+  const pid_t pid = fork();
+  if (pid == 0) { /* permissions do not bind root */
+    mn_claim *c = NULL;
+    if (getuid() == 0 && (setgid(65534) || setuid(65534))) _exit(9);
+    _exit(mn_claim_take(in_out("x"), &c) == MN_ERR_IO && strstr(mn_message(), strerror(EACCES)) ? 0 : 1);
+  }
+  CHECK(ended_well(pid), "permission denied");
+  CHECK(chmod(test_path("out"), 0755) == 0, "%s", strerror(errno));
+  clean();
+}
+
 int main(void) {
   test_setup("out-dir");
   RUN(a_training_that_keeps_nothing_leaves_nothing);
@@ -308,6 +373,8 @@ int main(void) {
   RUN(another_directory_in_its_place_is_not_touched);
   RUN(a_name_is_no_path);
   RUN(what_killed_processes_left_is_tidied);
+  RUN(one_that_goes_on_waits_for_the_one_before);
+  RUN(a_claim_where_nothing_may_be_written_says_so);
   test_cleanup();
   return test_end();
 }

@@ -21,7 +21,10 @@ static mn_status open_lock(int dir, const char *where, const char *name, int *fd
   struct stat st;
   for (int attempt = 0; attempt < 3; attempt++) {
     *fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
-    if (*fd < 0 && errno == EACCES) *fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); /* left by somebody else */
+    if (*fd < 0 && errno == EACCES) { /* left by somebody else? */
+      *fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+      if (*fd < 0 && errno == ENOENT) errno = EACCES; /* there is none, and none may be made */
+    }
     if (*fd >= 0 || errno != ELOOP || unlinkat(dir, name, 0) != 0) break;
   }
   if (*fd < 0) return mn_fail(MN_ERR_IO, "%s/%s: cannot be written: %s", where, name, strerror(errno));

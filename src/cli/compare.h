@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "format/json.h"
+#include "train/out_dir.h"
 #include "train/trainer.h"
 
 enum { MN_COMPARE_RECIPES = 32, MN_COMPARE_SEEDS = 32, MN_COMPARE_CURVES = 64 };
@@ -20,7 +21,7 @@ typedef struct mn_comparison {
   mn_cli *cli;
   mn_arena *arena;
   int n_recipes, n_seeds, n_runs;
-  int made; /* directories of --out that there were not before */
+  mn_out_dir *dir; /* --out */
   int64_t seeds[MN_COMPARE_SEEDS];
   mn_recipe *recipes[MN_COMPARE_RECIPES]; /* as read with the first seed */
   bool same_objectives, same_tokens;      /* of all recipes: losses compare only then */
@@ -30,6 +31,9 @@ typedef struct mn_comparison {
   int n_curves;
   const char *curves[MN_COMPARE_CURVES]; /* as the run log calls them */
 } mn_comparison;
+
+/* --out, for this process alone: the trainings have directories in it, and it is none of a training itself. To be closed, also after a failure. */
+mn_status mn_compare_open_dir(const mn_cli *cli, mn_out_dir **dir);
 
 /* A directory that a recipe is to be trained in: ours, no link, holds no run that --resume does not go on with, and none of the recipes[n]
  * lies where the training writes. */

@@ -89,6 +89,7 @@ static void add_cell(mn_text *out, const char *name) {
   mn_text_free(&shown);
 }
 
+/* The table, and below it what is missing in it. */
 static mn_status markdown(const table *t, mn_text *out) {
   char text[32];
   mn_text_add(out, "| recipe |");
@@ -101,6 +102,11 @@ static mn_status markdown(const table *t, mn_text *out) {
     add_cell(out, t->w->names[r]);
     mn_text_add(out, " |");
     for (int k = 0; k < t->n; k++) mn_text_addf(out, " %s |", number(cell(t, r, &t->columns[k]), text));
+    mn_text_add(out, "\n");
+  }
+  for (int i = 0; i < t->w->faults; i++) {
+    mn_text_add(out, i ? "- failed: " : "\n- failed: ");
+    add_cell(out, t->w->said[i]);
     mn_text_add(out, "\n");
   }
   return mn_text_status(out);
@@ -120,7 +126,9 @@ static json_t *as_json(const table *t) {
     }
     json_array_append_new(rows, row);
   }
-  return json_pack("{s:o,s:o}", "tracks", tracks, "table", rows);
+  json_t *failed = json_array();
+  for (int i = 0; i < t->w->faults; i++) json_array_append_new(failed, mn_cli_text(t->w->said[i]));
+  return json_pack("{s:o,s:o,s:o}", "tracks", tracks, "table", rows, "failed", failed);
 }
 
 static mn_status write_file(const mn_work *w, const char *name, const char *data, size_t n) {

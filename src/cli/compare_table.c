@@ -197,7 +197,9 @@ mn_status mn_compare_print(const mn_comparison *c) {
     mn_print("\n");
   }
   if (marked) mn_print("* the best of its column\n");
-  if (c->n_seeds > 1) mn_print("mean over %d seeds (lowest-highest)\n", c->n_seeds);
+  if (c->n_seeds > 1) mn_print("mean over %d seeds (lowest-highest)%s\n", c->n_seeds, c->faults ? ", without trainings that failed" : "");
+  for (int i = 0; i < c->n_runs; i++)
+    if (c->runs[i].fault) mn_print("failed: %s\n", c->runs[i].fault);
   return MN_OK;
 }
 

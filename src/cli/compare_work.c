@@ -59,10 +59,15 @@ static mn_status add_paths(mn_work *w, const char *path) {
 /* ---- what is to be done ---- */
 
 /* A recipe that cannot be had is said now, and the others are trained. */
-static void fault(mn_work *w, mn_status status) {
-  if (!w->faults++) w->first_status = status;
-  mn_log_write(MN_LOG_WARN, "%s; the others go on", mn_message());
-  if (!w->first_fault) w->first_fault = mn_arena_strdup(w->arena, mn_message());
+static mn_status fault(mn_work *w, mn_status status) {
+  const char **all = mn_arena_alloc(w->arena, (size_t)(w->faults + 1) * sizeof *all), *why = mn_arena_strdup(w->arena, mn_message());
+  if (!all || !why) return MN_ERR_MEMORY;
+  if (w->faults) memcpy(all, w->said, (size_t)w->faults * sizeof *all);
+  else w->first_status = status;
+  all[w->faults++] = why;
+  w->said = all;
+  mn_log_write(MN_LOG_WARN, "%s; the others go on", why);
+  return MN_OK;
 }
 
 static mn_status settings_of(const mn_work *w, int64_t seed, const char ***out, int *n) {
@@ -121,8 +126,7 @@ static mn_status plan_run(mn_work *w, int track, int recipe, int64_t seed) {
   if (!r->out_dir) return MN_ERR_MEMORY;
   if (status == MN_OK) return MN_OK;
   r->fault = mn_arena_strdup(w->arena, mn_message());
-  fault(w, status);
-  return r->fault ? MN_OK : MN_ERR_MEMORY;
+  return r->fault ? fault(w, status) : MN_ERR_MEMORY;
 }
 
 static mn_status plan(mn_work *w) {
@@ -137,7 +141,7 @@ static mn_status plan(mn_work *w) {
       for (int s = 0; s < w->n_seeds; s++) MN_TRY(plan_run(w, t, r, w->seeds[s]));
   int good = 0;
   for (int i = 0; i < w->n_runs; i++) good += !w->runs[i].fault;
-  if (!good) return mn_fail(MN_ERR_CONFIG, "no recipe can be trained in any track; the first: %s", w->first_fault);
+  if (!good) return mn_fail(MN_ERR_CONFIG, "no recipe can be trained in any track; the first: %s", w->said[0]);
   for (int r = 0; r < w->n_recipes; r++) {
     if (!w->names[r] && !(w->names[r] = mn_arena_strdup(w->arena, mn_path_base(w->paths[r])))) return MN_ERR_MEMORY;
     for (int k = 0; k < r; k++)
@@ -150,6 +154,8 @@ static mn_status plan(mn_work *w) {
 /* --out is the user's; the directories in it are ours, and a link in the place of one is not followed. */
 static mn_status try_outputs(const mn_work *w) {
   for (int t = 0; t < w->n_tracks; t++) {
+    if (mn_out_dir_uses(w->tracks[t].name))
+      return mn_fail(MN_ERR_CONFIG, "track %s is called as a file of a training is; give it another `name`", w->tracks[t].name);
     char *dir = mn_arena_format(w->arena, "%s/%s", w->cli->out_dir, w->tracks[t].name);
     if (!dir) return MN_ERR_MEMORY;
     MN_TRY(mn_dir_need_real(dir));
@@ -282,13 +288,13 @@ static mn_status all_of(mn_work *w, mn_work_run *r) {
   for (int k = 0; status == MN_OK && k < w->tracks[r->track].n_measures; k++) {
     status = measure_one(w, r, &w->tracks[r->track].measures[k]);
     if (status == MN_ERR_CANCELLED || status == MN_ERR_MEMORY || mn_cli_interrupted()) return status;
-    if (status != MN_OK) fault(w, status);
+    if (status != MN_OK) MN_TRY(fault(w, status));
     status = MN_OK;
   }
   if (status == MN_ERR_CANCELLED || status == MN_ERR_MEMORY || mn_cli_interrupted()) return status;
   if (status != MN_OK) {
     r->fault = mn_arena_strdup(w->arena, mn_message());
-    fault(w, status);
+    MN_TRY(r->fault ? fault(w, status) : MN_ERR_MEMORY);
   }
   return MN_OK;
 }
@@ -303,9 +309,9 @@ static mn_status report(mn_work *w) {
   return status;
 }
 
-static mn_status work(mn_work *w, int *made) {
+static mn_status work(mn_work *w, mn_out_dir **dir) {
   MN_TRY(plan(w));
-  MN_TRY(mn_make_dirs_counted(w->cli->out_dir, made));
+  MN_TRY(mn_compare_open_dir(w->cli, dir));
   MN_TRY(try_outputs(w));
   mn_status status = MN_OK;
   for (int i = 0; i < w->n_runs && status == MN_OK && !mn_cli_interrupted(); i++)
@@ -313,20 +319,19 @@ static mn_status work(mn_work *w, int *made) {
   if (status == MN_OK && mn_cli_interrupted()) status = mn_fail(MN_ERR_CANCELLED, "interrupted; --resume goes on where it stopped");
   if (status != MN_OK) return status;
   MN_TRY(report(w));
-  return w->faults ? mn_fail(w->first_status, "%d trainings or measurements failed, the others stand; the first: %s", w->faults,
-                             w->first_fault ? w->first_fault : "")
+  return w->faults ? mn_fail(w->first_status, "%d trainings or measurements failed, the others stand; the first: %s", w->faults, w->said[0])
                    : MN_OK;
 }
 
 mn_status mn_compare_work(mn_cli *cli, mn_arena *arena, const int64_t *seeds, int n_seeds) {
   mn_work w = {.cli = cli, .arena = arena, .n_seeds = n_seeds, .db_path = mn_cli_get(cli, "db")};
-  int made = 0;
+  mn_out_dir *dir = NULL;
   w.seeds = mn_arena_alloc(arena, (size_t)n_seeds * sizeof *w.seeds);
   if (!w.db_path) w.db_path = mn_arena_format(arena, "%s/" DB_NAME, cli->out_dir);
   if (!w.seeds || !w.db_path) return MN_ERR_MEMORY;
   memcpy(w.seeds, seeds, (size_t)n_seeds * sizeof *seeds);
-  mn_status status = work(&w, &made);
+  mn_status status = work(&w, &dir);
   for (int i = 0; i < w.n_runs; i++) mn_recipe_free(w.runs[i].of.recipe);
-  mn_output_unmake_dirs(cli->out_dir, made); /* what holds nothing */
+  mn_out_dir_close(dir);
   return status;
 }

@@ -30,8 +30,8 @@ typedef struct mn_work {
   int64_t *seeds;              /* -1: the recipe's */
   mn_work_run *runs;           /* track by track, recipe by recipe */
   int faults;                  /* trainings and measurements that failed */
-  char *first_fault;           /* what was said of the first, and its status */
-  mn_status first_status;
+  const char **said;           /* [faults]: what was said of each */
+  mn_status first_status;      /* of the first of them */
 } mn_work;
 
 /* The whole verb. `seeds` as the verb read them. */

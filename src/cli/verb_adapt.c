@@ -174,7 +174,7 @@ static mn_status linearize(mn_cli *cli) {
   if (!resume && cli->n_args < 2)
     return mn_fail(MN_ERR_CONFIG, "adapt linearize needs a teacher: `mneme adapt linearize runs/big --out runs/lizard`");
   mn_out_dir *dir = NULL;
-  mn_status status = mn_out_dir_open(cli->out_dir, &dir);
+  mn_status status = mn_out_dir_open(cli->out_dir, resume, &dir);
   if (status == MN_OK) status = linearize_in(cli, resume);
   mn_out_dir_close(dir);
   return status;
@@ -210,7 +210,7 @@ static mn_status merge(mn_cli *cli) {
                      "layers mixer data match-steps tune-steps rank match tune set seed recipes-only resume db"));
   if (cli->n_args < 2) return mn_fail(MN_ERR_CONFIG, "adapt merge needs a model: `mneme adapt merge runs/lora --out runs/merged`");
   mn_out_dir *dir = NULL;
-  mn_status status = mn_out_dir_open(cli->out_dir, &dir);
+  mn_status status = mn_out_dir_open(cli->out_dir, false, &dir);
   if (status == MN_OK) status = merge_in(cli);
   mn_out_dir_close(dir);
   return status;

@@ -62,7 +62,7 @@ static mn_status train_one(mn_comparison *c, mn_compared *r) {
   if (!c->faults++) c->first_fault = status;
   r->fault = mn_arena_strdup(c->arena, mn_message());
   if (!r->fault) return MN_ERR_MEMORY;
-  mn_log_write(MN_LOG_WARN, "%s; the others go on", r->fault);
+  mn_log_write(MN_LOG_WARN, "%s%s", r->fault, r + 1 < c->runs + c->n_runs ? "; the others go on" : "");
   return MN_OK;
 }
 
@@ -71,7 +71,8 @@ static mn_status say_faults(const mn_comparison *c) {
   const mn_compared *r = c->runs;
   if (!c->faults) return MN_OK;
   while (!r->fault) r++;
-  return mn_fail(c->first_fault, "%d of %d trainings failed, the others stand; the first: %s", c->faults, c->n_runs, r->fault);
+  return mn_fail(c->first_fault, "%d of %d trainings failed%s; the first: %s", c->faults, c->n_runs,
+                 c->faults < c->n_runs ? ", the others stand" : "", r->fault);
 }
 
 /* ---- what compares ---- */
@@ -221,6 +222,8 @@ static mn_status check_names(const mn_comparison *c) {
     for (int k = 0; k < r; k++)
       if (!strcasecmp(c->recipes[k]->name, name))
         return mn_fail(MN_ERR_CONFIG, "%s and %s have the same name '%s'; give one another `name`", c->cli->args[k], c->cli->args[r], name);
+    if (mn_out_dir_uses(name))
+      return mn_fail(MN_ERR_CONFIG, "%s is called %s, as a file of a training is; give it another `name`", c->cli->args[r], name);
     for (int k = 0; k < c->n_curves * PICTURE_ENDS; k++) {
       char picture[112];
       snprintf(picture, sizeof picture, "%s.%s", c->curves[k / PICTURE_ENDS], picture_ends[k % PICTURE_ENDS]);
@@ -229,6 +232,11 @@ static mn_status check_names(const mn_comparison *c) {
     }
   }
   return MN_OK;
+}
+
+mn_status mn_compare_open_dir(const mn_cli *cli, mn_out_dir **dir) {
+  MN_TRY(mn_out_dir_open(cli->out_dir, mn_cli_given(cli, "resume"), dir));
+  return mn_out_dir_bare(cli->out_dir);
 }
 
 mn_status mn_compare_try_dir(const mn_cli *cli, const char *dir, const char *const *recipes, int n) {
@@ -282,7 +290,7 @@ static mn_status compare(mn_comparison *c) {
   MN_TRY(read_seeds(c));
   if (mn_cli_given(c->cli, "tracks")) return mn_compare_work(c->cli, c->arena, c->seeds, c->n_seeds);
   MN_TRY(plan_runs(c));
-  MN_TRY(mn_make_dirs_counted(c->cli->out_dir, &c->made));
+  MN_TRY(mn_compare_open_dir(c->cli, &c->dir));
   MN_TRY(try_outputs(c));
   MN_TRY(note_differences(c));
   for (int i = 0; i < c->n_runs; i++) MN_TRY(train_one(c, &c->runs[i]));
@@ -302,7 +310,7 @@ static mn_status run(mn_cli *cli) {
   mn_status status = c.arena ? compare(&c) : MN_ERR_MEMORY;
   for (int i = 0; i < c.n_recipes; i++) mn_recipe_free(c.recipes[i]);
   mn_arena_free(c.arena);
-  mn_output_unmake_dirs(cli->out_dir, c.made); /* what holds nothing */
+  mn_out_dir_close(c.dir);
   return status;
 }
 

@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/claim.h"
@@ -26,18 +28,28 @@ struct mn_out_dir {
 
 /* ---- the lock ----------------------------------------------------------------------------------------------------- */
 
-static mn_status lock_dir(mn_out_dir *d) {
+enum { PATIENCE = 10 }; /* seconds */
+
+/* Whoever goes on may come while the one before is still ending: its program was killed, and the process that trains for it saves what it has. */
+static mn_status lock_dir(mn_out_dir *d, bool goes_on) {
   mn_lock_state state;
   MN_TRY(mn_lock_take(d->fd, d->path, lock_name, &d->lock, &state));
+  if (state == MN_LOCK_OTHERS && goes_on)
+    mn_log_write(MN_LOG_WARN, "%s: another process is training into this directory; waiting %d s at most for its end", d->path, PATIENCE);
+  for (const double began = mn_now(); state == MN_LOCK_OTHERS && goes_on && mn_now() - began < PATIENCE;) {
+    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    MN_TRY(mn_stop_check("another process was waited for"));
+    MN_TRY(mn_lock_take(d->fd, d->path, lock_name, &d->lock, &state));
+  }
   if (state == MN_LOCK_OTHERS) return mn_fail(MN_ERR_IO, "%s: another process is training into this directory", d->path);
   if (state == MN_LOCK_NONE) return mn_fail(MN_ERR_IO, "%s/%s: cannot be locked: this file system has no locks", d->path, lock_name);
   return MN_OK;
 }
 
-static mn_status open_dir(mn_out_dir *d) {
+static mn_status open_dir(mn_out_dir *d, bool goes_on) {
   d->fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (d->fd < 0) return mn_fail(MN_ERR_IO, "%s: cannot be opened: %s", d->path, strerror(errno));
-  return lock_dir(d);
+  return lock_dir(d, goes_on);
 }
 
 static void close_dir(mn_out_dir *d) {
@@ -144,6 +156,26 @@ mn_status mn_out_dir_fresh(const char *path) {
   return spares_others(path);
 }
 
+bool mn_out_dir_uses(const char *name) {
+  bool used = !strcasecmp(name, "checkpoints");
+  for (int i = 0; i < N_FILES; i++) used = used || !strcasecmp(name, file_names[i]);
+  return used;
+}
+
+mn_status mn_out_dir_bare(const char *path) {
+  static const char *const names[] = {
+      "model.safetensors", "model.safetensors.index.json", "config.json", "recipe.json", "tokenizer.json", "metrics.jsonl", "match.json",
+      "tune.json"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    char *file = mn_path_join(path, names[i]);
+    if (!file) return MN_ERR_MEMORY;
+    const bool there = mn_file_exists(file);
+    free(file);
+    if (there) return mn_fail(MN_ERR_CONFIG, "%s is the directory of a model or of a training (%s); choose another --out", path, names[i]);
+  }
+  return MN_OK;
+}
+
 mn_status mn_out_dir_room(const mn_out_dir *d, uint64_t bytes) {
   char *path = mn_path_join(d->path, "model.safetensors");
   mn_status status = path ? mn_output_try(path, bytes) : MN_ERR_MEMORY;
@@ -153,7 +185,7 @@ mn_status mn_out_dir_room(const mn_out_dir *d, uint64_t bytes) {
 
 /* ---- the directory ------------------------------------------------------------------------------------------------ */
 
-mn_status mn_out_dir_open(const char *path, mn_out_dir **out) {
+mn_status mn_out_dir_open(const char *path, bool goes_on, mn_out_dir **out) {
   *out = NULL;
   if (!*path) return mn_fail(MN_ERR_CONFIG, "--out: the name of the directory is empty");
   mn_out_dir *d = mn_calloc(1, sizeof *d);
@@ -161,7 +193,7 @@ mn_status mn_out_dir_open(const char *path, mn_out_dir **out) {
   *d = (mn_out_dir){.path = mn_strdup(path), .fd = -1, .lock = -1, .had_checkpoints = true};
   mn_status status = d->path ? mn_output_try_dir(path) : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_make_dirs_counted(path, &d->made);
-  if (status == MN_OK) status = open_dir(d);
+  if (status == MN_OK) status = open_dir(d, goes_on);
   if (status == MN_OK) status = try_files(d);
   if (status != MN_OK) {
     const mn_kept_message why = mn_message_keep();
@@ -187,7 +219,7 @@ mn_status mn_out_dir_still(mn_out_dir *d, bool *made_again) {
   int made;
   MN_TRY(mn_make_dirs_counted(d->path, &made));
   *made_again = true;
-  return open_dir(d);
+  return open_dir(d, false);
 }
 
 void mn_out_dir_close(mn_out_dir *d) {

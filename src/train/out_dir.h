@@ -9,11 +9,17 @@
 typedef struct mn_out_dir mn_out_dir;
 
 /* Makes the directory where it is missing, keeps other processes out of it, removes what killed ones left, and tries every
- * file that a training writes there. `path` may be a link to a directory: that is the user's choice. */
-mn_status mn_out_dir_open(const char *path, mn_out_dir **out);
+ * file that a training writes there. `path` may be a link to a directory: that is the user's choice. Where another process has it, one that
+ * goes on with what is there waits some seconds for its end, and says so. */
+mn_status mn_out_dir_open(const char *path, bool goes_on, mn_out_dir **out);
 /* MN_ERR_CONFIG when a trained model stands at `path`, whoever made it, or a file that another program wrote and a training would replace:
  * something new belongs elsewhere. */
 mn_status mn_out_dir_fresh(const char *path);
+/* MN_ERR_CONFIG when anything stands at `path` that belongs to one model or one training, finished or not: what holds several of them is another
+ * directory. */
+mn_status mn_out_dir_bare(const char *path);
+/* Is this a name that a training gives to what it leaves in its directory? */
+bool mn_out_dir_uses(const char *name);
 /* MN_ERR_CONFIG when there is a file that we did not write: of JSON, ours have checksums. */
 mn_status mn_out_dir_own_json(const char *file);
 /* MN_ERR_CONFIG when what a training writes into the directory would take the place of `read`. */

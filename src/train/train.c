@@ -340,7 +340,7 @@ static mn_status open_loop(loop *l) {
   int64_t resume_step = -1;
   bool exists = false;
   if (o->out_dir) {
-    MN_TRY(mn_out_dir_open(o->out_dir, &l->dir));
+    MN_TRY(mn_out_dir_open(o->out_dir, o->resume, &l->dir));
     MN_TRY(mn_out_dir_spares_data(o->out_dir, l->recipe));
     if (o->db_path && *o->db_path) MN_TRY(mn_context(mn_out_dir_spares(o->out_dir, o->db_path), "--db"));
     if (o->db_path && *o->db_path) MN_TRY(mn_context(mn_runs_try(o->db_path), "--db"));
