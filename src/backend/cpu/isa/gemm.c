@@ -49,7 +49,7 @@ static const direct_fn direct[SMR][SNV][2] = {
 
 enum { SNR = SNV * VW, SMALL_KC = 256 };
 
-/* one panel of at most SNR columns, B's rows dense; lower: of a symmetric C whose diagonal begins here, what is on and below it (and a
+/* one panel of at most SNR columns, B's rows dense; the first rows ask for what comes next (o.next); lower: of a symmetric C whose diagonal begins here, what is on and below it (and a
  * little above) */
 static void direct_panel(int64_t M, int64_t n, int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B, int64_t ldb,
                          tile_out o, bool lower) {
@@ -58,6 +58,7 @@ static void direct_panel(int64_t M, int64_t n, int64_t K, const float *A, int64_
   for (int64_t i = 0; i < M; i += SMR) {
     const int64_t rows = min64(SMR, M - i), v = lower ? min64(nv, (i + rows + VW - 1) / VW) : nv;
     o.c = c + i * o.ldc;
+    if (i > 0) o.next = NULL;
     direct[rows - 1][v - 1][v == nv && tail < VW](K, A + i * a_rs, a_rs, a_cs, B, ldb, &o, tail);
   }
 }
@@ -98,7 +99,13 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
       const int64_t kc = min64(step, K - k);
       if (b_cs != 1) pack(UNIT_F32, SNR, SNR, panel, 1, 0, n, kc, B + k * b_rs + j * b_cs, b_cs, b_rs);
       direct_panel(M - i, n, kc, A + i * a_rs + k * a_cs, a_rs, a_cs, b_cs == 1 ? B + j : (const float *)panel, b_cs == 1 ? b_rs : SNR,
-                   (tile_out){.c = C + i * ldc + j, .ldc = ldc, .mode = accumulate || k ? ADD_F32 : TO_F32, .alpha = alpha}, symmetric);
+                   (tile_out){.c = C + i * ldc + j,
+                              .ldc = ldc,
+                              .mode = accumulate || k ? ADD_F32 : TO_F32,
+                              .alpha = alpha,
+                              .next = b_cs == 1 && j + SNR < N ? (const char *)(B + j + SNR) : NULL,
+                              .step = (int64_t)sizeof *B * b_rs},
+                   symmetric);
     }
   }
   if (symmetric) mirror(N, C, ldc);

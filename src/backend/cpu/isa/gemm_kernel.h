@@ -433,18 +433,29 @@ INLINE void block_tile(unit_kind kind, const int mr, const int nv, int64_t U, co
 /* ---- the micro-kernel without packing ---- mr rows of A (any strides) times B (rows dense, ldb apart), f32 */
 INLINE void direct_tile(const int mr, const int nv, const bool edge, int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B,
                         int64_t ldb, const tile_out *o, int64_t tail) {
-  vf c[SMR * SNV];
-  UNROLL for (int i = 0; i < mr * nv; i++) c[i] = (vf){0};
+  enum { WIDTH = 4 }; /* vectors from row to row of the sums */
+  vf c[SMR * WIDTH];
+  UNROLL for (int i = 0; i < mr; i++) { UNROLL for (int j = 0; j < nv; j++) c[i * WIDTH + j] = (vf){0}; }
+#if MN_UNITS
+  if (!edge && nv == 2 && (mr == 6 || mr == 4) && a_cs == 1) { /* where columns of A lie side by side it was no faster */
+    const int64_t rest = o->next ? tile_groups(mr, false, K, A, a_rs, a_cs, B, ldb, o->next, o->step, c)
+                                 : tile_groups(mr, false, K, A, a_rs, a_cs, B, ldb, NULL, 0, c);
+    A += (K - rest) * a_cs;
+    B += (K - rest) * ldb;
+    K = rest;
+  }
+#endif
   for (int64_t k = 0; k < K; k++, A += a_cs, B += ldb) {
     vf bv[SNV];
     UNROLL for (int j = 0; j < nv; j++) bv[j] = edge && j == nv - 1 ? vf_loadn(B + j * VW, (int)tail) : vf_load(B + j * VW);
     UNROLL for (int i = 0; i < mr; i++) {
       const vf av = broadcast(A + i * a_rs, nv);
-      UNROLL for (int j = 0; j < nv; j++) c[i * nv + j] += av * bv[j];
+      UNROLL for (int j = 0; j < nv; j++) c[i * WIDTH + j] += av * bv[j];
     }
   }
-  if (o->mode == TO_F32) write_tile(TO_F32, mr, nv, c, nv, o, mr, edge ? (nv - 1) * VW + tail : nv * VW);
-  else write_tile(ADD_F32, mr, nv, c, nv, o, mr, edge ? (nv - 1) * VW + tail : nv * VW);
+  const int64_t cols = edge ? (nv - 1) * VW + tail : nv * VW;
+  if (o->mode == TO_F32) write_tile(TO_F32, mr, nv, c, WIDTH, o, mr, cols);
+  else write_tile(ADD_F32, mr, nv, c, WIDTH, o, mr, cols);
 }
 
 #endif

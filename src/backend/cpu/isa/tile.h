@@ -152,24 +152,6 @@ typedef struct tile_linear { /* TILE_LINEAR: C = x X + z Z + A B; X may be C, Z 
   const float *X, *Z;
 } tile_linear;
 
-#if MN_UNITS
-enum { TILE_AT_ONCE = 4 };
-/* Whole groups of units of K; what is left of it */
-MN_INLINE int64_t tile_groups(const int MR, const bool side, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
-                              vf acc[8][4]) {
-  const int64_t size = sizeof(float);
-  tile_at t = {.a = (const char *)A, .b = (const char *)B, .step = size * (side ? ca : ra), .ldb = size * ldb};
-  t.a3 = t.a + 3 * t.step, t.b3 = t.b + 3 * t.ldb;
-  const int64_t a_step = TILE_AT_ONCE * size * ca, b_step = TILE_AT_ONCE * t.ldb;
-  for (; K >= TILE_AT_ONCE; K -= TILE_AT_ONCE, t.a += a_step, t.a3 += a_step, t.b += b_step, t.b3 += b_step) {
-    if (side && MR == 6) tile_units_side_6(acc, &t);
-    else if (side) tile_units_side_4(acc, &t);
-    else if (MR == 6) tile_units_rows_6(acc, &t);
-    else tile_units_rows_4(acc, &t);
-  }
-  return K;
-}
-#endif
 MN_INLINE void tile_micro(const int MR, const int NR, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
                           float *C, int64_t ldc, tile_mode mode, const tile_linear *lin) {
   vf acc[8][4];
@@ -180,7 +162,8 @@ MN_INLINE void tile_micro(const int MR, const int NR, int64_t K, const float *A,
   }
 #if MN_UNITS
   if (NR == 2 && (MR == 4 || MR == 6) && (ca == 1 || ra == 1)) {
-    const int64_t rest = ca == 1 ? tile_groups(MR, false, K, A, ra, ca, B, ldb, acc) : tile_groups(MR, true, K, A, ra, ca, B, ldb, acc);
+    const int64_t rest = ca == 1 ? tile_groups(MR, false, K, A, ra, ca, B, ldb, NULL, 0, acc[0])
+                                 : tile_groups(MR, true, K, A, ra, ca, B, ldb, NULL, 0, acc[0]);
     A += (K - rest) * ca;
     B += (K - rest) * ldb;
     K = rest;

@@ -72,9 +72,9 @@ typedef struct tile_at { /* bytes */
 #define UNITS_IN_ROWS(rows) UNITS_OF_TILE(rows, "0", "4", "8", "12")
 #define UNITS_SIDE(rows)    UNITS_OF_TILE(rows, "0(%[a])", "0(%[a], %[ra])", "0(%[a], %[ra], 2)", "0(%[a3])")
 #define TILE_UNITS(name, units, sums)                                                                                                      \
-  MN_INLINE void name(vf c[8][4], const tile_at *t) {                                                                                      \
+  MN_INLINE void name(vf *c, const tile_at *t) {                                                                                           \
     __asm__(units                                                                                                                          \
-            : sums((&c[0][0]), 4)                                                                                                          \
+            : sums(c, 4)                                                                                                                   \
             : [a] "r"(t->a), [a3] "r"(t->a3), [ra] "r"(t->step), [b] "r"(t->b), [b3] "r"(t->b3), [ldb] "r"(t->ldb)                         \
             : UNIT_USES);                                                                                                                  \
   }
@@ -82,6 +82,27 @@ TILE_UNITS(tile_units_rows_6, UNITS_IN_ROWS(UNIT_ROWS_6), UNIT_SUMS_6)
 TILE_UNITS(tile_units_rows_4, UNITS_IN_ROWS(UNIT_ROWS_4), UNIT_SUMS_4)
 TILE_UNITS(tile_units_side_6, UNITS_SIDE(UNIT_SIDE_6), UNIT_SUMS_6)
 TILE_UNITS(tile_units_side_4, UNITS_SIDE(UNIT_SIDE_4), UNIT_SUMS_4)
+
+enum { TILE_AT_ONCE = 4 };
+/* C += A B, C of `rows` (4 or 6) rows of two vectors in registers, four apart: whole groups of units of K; what is left of it. A has rows ra and
+ * units ca apart, one of which is 1: `side`, ra. Where there is a `next`, a line of memory is asked for with each unit, next_step bytes on. */
+MN_INLINE int64_t tile_groups(const int rows, const bool side, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
+                              int64_t ldb, const char *next, int64_t next_step, vf *c) {
+  const int64_t size = sizeof(float);
+  tile_at t = {.a = (const char *)A, .b = (const char *)B, .step = size * (side ? ca : ra), .ldb = size * ldb};
+  t.a3 = t.a + 3 * t.step, t.b3 = t.b + 3 * t.ldb;
+  const int64_t a_step = TILE_AT_ONCE * size * ca, b_step = TILE_AT_ONCE * t.ldb;
+  for (; K >= TILE_AT_ONCE; K -= TILE_AT_ONCE, t.a += a_step, t.a3 += a_step, t.b += b_step, t.b3 += b_step) {
+    if (next) {
+      for (int i = 0; i < TILE_AT_ONCE; i++, next += next_step) __builtin_prefetch(next, 0, 3);
+    }
+    if (side && rows == 6) tile_units_side_6(c, &t);
+    else if (side) tile_units_side_4(c, &t);
+    else if (rows == 6) tile_units_rows_6(c, &t);
+    else tile_units_rows_4(c, &t);
+  }
+  return K;
+}
 #else
 #define MN_UNITS 0
 #endif
