@@ -46,13 +46,32 @@ static mn_status tokenizer_of(const mn_gguf *g, mn_tokenizer **out) {
   return mn_tokenizer_in_gguf(g) ? mn_tokenizer_from_gguf(g, out) : MN_OK;
 }
 
-mn_status mn_bundle_tokenizer_of_gguf(const char *path, mn_tokenizer **out) {
+static mn_status tokenizer_of_gguf(const char *path, mn_tokenizer **out) {
   mn_gguf *g = NULL;
-  *out = NULL;
   MN_TRY(mn_gguf_open(path, &g));
   mn_status status = tokenizer_of(g, out);
   if (status == MN_OK && !*out) status = mn_fail(MN_ERR_CONFIG, "%s has no tokenizer: its model reads token ids, not text", path);
   mn_gguf_close(g);
+  return status;
+}
+
+mn_status mn_bundle_tokenizer_of(const char *path, mn_tokenizer **out) {
+  mn_file_info info;
+  *out = NULL;
+  MN_TRY(mn_file_stat(path, &info));
+  if (!info.is_dir) {
+    mn_map map;
+    MN_TRY(mn_map_open(path, &map));
+    const bool gguf = mn_gguf_is(map.data, map.size);
+    mn_map_close(&map);
+    return gguf ? tokenizer_of_gguf(path, out) : mn_tokenizer_load(path, out);
+  }
+  char *file = mn_path_join(path, "tokenizer.json");
+  mn_status status = file ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && !mn_file_exists(file))
+    status = mn_fail(MN_ERR_IO, "%s has no tokenizer.json: its model reads token ids, not text", path);
+  if (status == MN_OK) status = mn_tokenizer_load(file, out);
+  free(file);
   return status;
 }
 

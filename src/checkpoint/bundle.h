@@ -45,8 +45,8 @@ typedef struct mn_bundle {
  * failure. */
 mn_status mn_bundle_open(const char *path, const char *backend, int threads, mn_bundle *out);
 void mn_bundle_close(mn_bundle *b);
-/* A GGUF file's tokenizer alone, for who needs no model. */
-mn_status mn_bundle_tokenizer_of_gguf(const char *path, mn_tokenizer **out);
+/* A tokenizer alone, for who needs no model: of a model's directory, a GGUF file or a tokenizer.json. */
+mn_status mn_bundle_tokenizer_of(const char *path, mn_tokenizer **out);
 /* MN_OK, or what is missing and where, for callers that need text. */
 mn_status mn_bundle_need_tokenizer(const mn_bundle *b, const char *path);
 /* A text's tokens. begins: it is where a stream begins, and has what its tokenizer puts there (a token that begins texts); of models of

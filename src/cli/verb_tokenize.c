@@ -4,31 +4,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "checkpoint/bundle.h"
 #include "cli/cli.h"
-#include "format/gguf.h"
 
 enum { READ_AT_ONCE = 1 << 16, KEPT_LIMIT = 64 << 20 /* bytes of a text that is held whole */ };
-
-static mn_status open_tokenizer(const char *path, mn_tokenizer **out) {
-  mn_file_info info;
-  MN_TRY(mn_file_stat(path, &info));
-  if (!info.is_dir) {
-    mn_map map;
-    MN_TRY(mn_map_open(path, &map));
-    const bool gguf = mn_gguf_is(map.data, map.size);
-    mn_map_close(&map);
-    return gguf ? mn_bundle_tokenizer_of_gguf(path, out) : mn_tokenizer_load(path, out);
-  }
-  char *file = mn_path_join(path, "tokenizer.json");
-  mn_status status = file ? MN_OK : MN_ERR_MEMORY;
-  if (status == MN_OK && !mn_file_exists(file))
-    status = mn_fail(MN_ERR_IO, "%s has no tokenizer.json: its model reads token ids, not text", path);
-  if (status == MN_OK) status = mn_tokenizer_load(file, out);
-  free(file);
-  return status;
-}
 
 /* What has come on standard input by now, so that a log that grows is shown as it does; *n is 0 at its end. */
 static mn_status read_some(char piece[READ_AT_ONCE], size_t *n) {
@@ -169,7 +148,7 @@ static mn_status work(mn_cli *cli, mn_tokenizer *tok, mn_text *input) {
 static mn_status run(mn_cli *cli) {
   mn_tokenizer *tok = NULL;
   mn_text input = {0};
-  mn_status status = open_tokenizer(cli->args[0], &tok);
+  mn_status status = mn_bundle_tokenizer_of(cli->args[0], &tok);
   if (status == MN_OK && !mn_cli_given(cli, "decode")) mn_tokenizer_warn_of_cuts(tok);
   if (status == MN_OK) status = work(cli, tok, &input);
   mn_text_free(&input);
