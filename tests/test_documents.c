@@ -51,7 +51,7 @@ static const char small[] =
     "    has --match-steps || args+=(--match-steps 2 --tune-steps 2); } ;;\n"
     "  eval) has --task && ! has stream && ! has --examples && args+=(--examples 1)\n"
     "    has --data && has --lengths && ! has --examples && args+=(--examples 1)\n"
-    "    has --task || has --data || has runs/mag || args+=(--batches 1) ;;\n"
+    "    has --task || has --data || has --set || has runs/mag || args+=(--batches 1) ;;\n"
     "  serve) [[ \" ${args[*]} \" == *\" --port 812\"* ]] || { args+=(--check); has --port || args+=(--port 0); } ;;\n" /* an example; docs/server.md asks its own */
     "  bench) has machine || { has --steps || args+=(--steps 1); has --seq-len || args+=(--seq-len 64); has --batch || args+=(--batch 1); } ;;\n"
     "esac\n"

@@ -146,6 +146,61 @@ static void test_oracles_solve_token_tasks(void) {
   check_token_task("niah_mini", "len=512 len_min=80 kind=mix", 500, 0, 60);
   check_token_task("niah_mini", "len=300 kind=n depth=0", 100, 7, 300);
   check_token_task("niah_mini", "len=300 kind=n depth=100", 100, 7, 300);
+  check_token_task("copying", "len=64 copied=8", 10000, 8, 64);
+  check_token_task("copying", "len=3 copied=1 vocab_size=4", 100, 1, 3);
+  check_token_task("selective_copying", "len=64 copied=8", 10000, 8, 64);
+  check_token_task("induction", "len=64", 10000, 1, 64);
+  check_token_task("word_problem", "", 10000, 32, 0);
+  check_token_task("word_problem", "n=3 len=40 ask=last", 1000, 1, 0);
+  check_token_task("word_problem", "group=cyclic n=2 len=40", 1000, 40, 0);
+}
+
+/* Blanks lie before each token of data alike, none behind the last; the special symbol stands anywhere alike. */
+static void test_probes_follow_their_laws(void) {
+  enum { N = 20000, T = 40, M = 8, BLANKS = T - 2 * M - 1 };
+  int32_t in[T], target[T];
+  int before[M] = {0}, place[T - 2] = {0}, behind = 0;
+  mn_task *t = open_task("selective_copying", "len=40 copied=8"), *u = open_task("induction", "len=40");
+  for (uint64_t i = 0; i < N; i++) {
+    mn_task_sample(t, MN_SPLIT_TRAIN, i, in, target);
+    for (int at = 0, data = 0; in[at] != 15; at++) {
+      behind += in[at] == 14 && data == M;
+      if (in[at] == 14 && data < M) before[data]++;
+      else data++;
+    }
+    mn_task_sample(u, MN_SPLIT_TRAIN, i, in, target);
+    int at = 0;
+    while (in[at] != 15) at++;
+    place[at]++;
+  }
+  CHECK(behind == 0, "%d blanks stand behind the last token of data", behind);
+  CHECK(chi2_uniform(before, M, N * BLANKS) < chi2_limit(M - 1), "blanks are not uniform");
+  CHECK(chi2_uniform(place, T - 2, N) < chi2_limit(T - 3), "the special symbol's place is not uniform");
+  mn_task_close(t);
+  mn_task_close(u);
+}
+
+/* Words of three permutations of three things, whose products are known: 1 swaps the last two (0 2 1), 2 the first two (1 0 2), and 3 is 1 2 0.
+ * An element acts on what came before: 1 after 2 sends 0 to 2, 1 to 0 and 2 to 1, which is 4; 2 after 1 is 3. */
+static void test_words_are_multiplied_from_the_left(void) {
+  mn_task *t = open_task("word_problem", "n=3 len=2");
+  int32_t in[2], target[2];
+  int seen = 0;
+  for (uint64_t i = 0; i < 2000; i++) {
+    mn_task_sample(t, MN_SPLIT_TRAIN, i, in, target);
+    CHECK(target[0] == in[0], "%d alone is %d", in[0], target[0]);
+    const int word = in[0] == 2 && in[1] == 1 ? 0 : in[0] == 1 && in[1] == 2 ? 1 : in[0] == 3 && in[1] == 3 ? 2 : -1;
+    if (word < 0) continue;
+    CHECK(target[1] == (word == 1 ? 3 : 4), "%d, then %d, is %d", in[0], in[1], target[1]);
+    seen |= 1 << word;
+  }
+  CHECK(seen == 7, "words were not drawn: %d", seen);
+  mn_task_close(t);
+  static const char *const bad[][3] = {
+      {"word_problem", "n=6", "cyclic"}, {"copying", "copied=128", "len"}, {"selective_copying", "len=8", "len"}};
+  for (int i = 0; i < 3; i++)
+    CHECK(mn_task_open_set(bad[i][0], &bad[i][1], 1, &t) == MN_ERR_CONFIG && strstr(mn_message(), bad[i][2]), "%s %s: %s", bad[i][0],
+          bad[i][1], mn_message());
 }
 
 /* A reader that trusts every place of the sequence, context or filler: the tokens behind a key (two tokens, where halves is
@@ -302,6 +357,10 @@ static void test_samples_are_the_same_everywhere(void) {
       {"needle_span", "", 0xb6e44e57f73283e5u},
       {"number_words", "", 0xd57e92b005dcae38u},
       {"babilong", "kind=mix len=2000 facts=8", 0x4f81f7a393b75b2eu},
+      {"copying", "len=64 copied=8", 0x32f16b22893a1c66u},
+      {"selective_copying", "len=64 copied=8", 0xbebfa4225cce7cd2u},
+      {"induction", "", 0xd905f42792607834u},
+      {"word_problem", "", 0x3852658a67847052u},
   };
   enum { N = 64 };
   mn_pool *pool = mn_pool_new(8);
@@ -325,9 +384,18 @@ static int by_number(const void *a, const void *b) {
 
 /* No sample comes twice, in its split or in another, where there are enough to draw from. */
 static void test_samples_are_all_different(void) {
-  static const char *const task[][2] = {
-      {"mqar_compositional", ""}, {"niah_mini", "len=256"},      {"topics", ""},  {"recurring", ""},
-      {"needle_span", ""},        {"niah_single_1", "len=2000"}, {"passkey", ""}, {"babilong", "len=1500"}};
+  static const char *const task[][2] = {{"mqar_compositional", ""},
+                                        {"niah_mini", "len=256"},
+                                        {"topics", ""},
+                                        {"recurring", ""},
+                                        {"needle_span", ""},
+                                        {"niah_single_1", "len=2000"},
+                                        {"passkey", ""},
+                                        {"babilong", "len=1500"},
+                                        {"copying", ""},
+                                        {"selective_copying", ""},
+                                        {"induction", ""},
+                                        {"word_problem", ""}};
   enum { N = 400 };
   for (size_t k = 0; k < sizeof task / sizeof *task; k++) {
     mn_task *t = open_task(task[k][0], task[k][1]);
@@ -425,7 +493,7 @@ static void test_needle_stream(void) {
 static void test_bad_settings_are_refused(void) {
   const struct {
     const char *name, *setting, *says;
-  } bad[] = {{"mqra", "", "(known: babilong, listops"},
+  } bad[] = {{"mqra", "", "(known: babilong, copying"},
              {"mqar", "kvs=4", "did you mean 'kv'"},
              {"mqar", "kv", "kv"},
              {"mqar", "kv=four", "must be an integer"},
@@ -475,6 +543,8 @@ int main(void) {
   RUN(test_mqar_draws_its_number_of_pairs);
   RUN(test_mqar_scatters_its_pairs);
   RUN(test_oracles_solve_token_tasks);
+  RUN(test_probes_follow_their_laws);
+  RUN(test_words_are_multiplied_from_the_left);
   RUN(test_the_filler_never_answers_a_question);
   RUN(test_oracle_is_at_chance_on_shuffled_answers);
   RUN(test_mqar_gaps_and_keys_follow_their_laws);

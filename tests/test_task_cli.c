@@ -134,6 +134,19 @@ static void texts(void) {
   CHECK(strstr(out, " tokens\n"), "%s", out);
 }
 
+/* What a model was trained on, at another length: what else the recipe says of the task stays. */
+static void a_recipes_task_is_asked_at_another_length(void) {
+  CHECK(
+      sh("printf 'data: {task: {name: word_problem, group: cyclic, n: 2, len: 16}}\\nmodel: {vocab_size: 2, d_model: 8, layers: 1, block: "
+         "{mixer: {type: lstm, hidden: 8}}}\\ntrain: {steps: 2, batch: 2}\\n' >" DIR "/parity.yaml") == 0,
+      "%s", out);
+  CHECK(sh(MNEME "train " DIR "/parity.yaml --quiet --threads 1 --out " DIR "/parity 2>&1") == 0, "%s", out);
+  CHECK(sh(MNEME "eval --model " DIR "/parity --set len=48 --examples 4 --threads 1 2>&1") == 0, "%s", out);
+  CHECK(strstr(out, "the recipe's task: 192 targets in segments of 48"), "%s", out);
+  CHECK(sh(MNEME "eval --model " DIR "/parity --set lenn=48 2>&1") == 2 && strstr(out, "did you mean 'len'"), "%s", out);
+  CHECK(sh(MNEME "eval --model " DIR "/parity --set n=3 --threads 1 2>&1") == 2, "ids that the model does not have: %s", out);
+}
+
 static void mistakes(void) {
   static const struct {
     const char *line, *says;
@@ -165,6 +178,7 @@ int main(void) {
   RUN(ids_are_those_that_are_trained_on);
   RUN(classes_and_spans);
   RUN(texts);
+  RUN(a_recipes_task_is_asked_at_another_length);
   RUN(mistakes);
   sh("rm -rf %s", DIR);
   return test_end();

@@ -15,9 +15,8 @@ static mn_status in_segments(mn_eval_run *e, mn_data_config *data) {
   return mn_eval_on_source(e, &(mn_source_config){data->task ? &mn_source_task : &mn_source_text, data, data->seed});
 }
 
-/* {name: NAME, key: value, ...} from --task and --set. */
-static mn_status task_settings(mn_eval_run *e, const char *name, const mn_value **out) {
-  const mn_value *word = mn_value_text(e->arena, name), *map = mn_value_map(e->arena, 1, (const char *const[]){"name"}, &word);
+/* {name: NAME, key: value, ...}: what --set changes in a task's settings. */
+static mn_status task_settings(mn_eval_run *e, const mn_value *map, const mn_value **out) {
   const mn_value *root = mn_value_map(e->arena, 1, (const char *const[]){"task"}, &map);
   if (!root) return MN_ERR_MEMORY;
   for (int i = 0; i < e->cli->n_set; i++) {
@@ -81,8 +80,9 @@ static mn_status on_task_settings(mn_eval_run *e, const char *name, const mn_val
 }
 
 static mn_status on_task(mn_eval_run *e, const char *name) {
-  const mn_value *settings = NULL;
-  MN_TRY(task_settings(e, name, &settings));
+  const mn_value *settings = NULL, *word = mn_value_text(e->arena, name);
+  const mn_value *map = mn_value_map(e->arena, 1, (const char *const[]){"name"}, &word);
+  MN_TRY(map ? task_settings(e, map, &settings) : MN_ERR_MEMORY);
   return on_task_settings(e, name, settings);
 }
 
@@ -118,6 +118,7 @@ static mn_status on_held_out(mn_eval_run *e) {
   const mn_task_def *def = mn_task_find(name);
   bool through_session = def && (def->sample_text || mn_cli_given(e->cli, "stream"));
   MN_TRY(check_task_options(e->cli, name));
+  if (e->cli->n_set) MN_TRY(task_settings(e, data.task, &data.task)); /* another length, say */
   if (through_session) return on_task_settings(e, name, data.task);
   MN_TRY(mn_cli_only(e->cli, false, "a task that --task names; the recipe's has the recipe's length", "seq-len"));
   if (e->cli->seed_given) {
@@ -171,7 +172,7 @@ static mn_status read_options(mn_eval_run *e) {
   MN_TRY(mn_cli_only(cli, mn_cli_given(cli, "soft-targets"), "--soft-targets", "top"));
   MN_TRY(mn_cli_only(cli, !mn_cli_given(cli, "soft-targets"), "judging; soft targets are of rows that begin anew",
                      "carry forget answers task"));
-  if (cli->n_set && !mn_cli_given(cli, "task")) return mn_fail(MN_ERR_CONFIG, "--set changes a task's settings; give --task NAME");
+  if (cli->n_set && !task) return mn_fail(MN_ERR_CONFIG, "--set changes a task's settings; give --task NAME");
   if (mn_cli_given(cli, "task") && mn_cli_given(cli, "data")) return mn_fail(MN_ERR_CONFIG, "--task and --data: give one of them");
   return MN_OK;
 }
@@ -214,7 +215,9 @@ static const mn_option options[] = {
     {"model", "MODEL", NULL, MN_CLI_MODEL, 0},
     {"data", "FILE", NULL, "a text to measure perplexity on; may be repeated (what the recipe held out unless given)", MN_OPTION_REPEATS},
     {"task", "NAME", NULL,
-     "a memory task instead: mqar, niah_mini, passkey, niah_single_1 ... stream or verbatim; --set KEY=VALUE changes its settings", 0},
+     "a memory task instead: mqar, niah_mini, passkey, niah_single_1 ... stream or verbatim (what the recipe trained on unless given); --set "
+     "KEY=VALUE changes its settings",
+     0},
     {"lengths", "LIST", NULL,
      "such as 256,1024,4096. Text: what so many tokens before are worth to the same last ones. Tasks of text: prompt and answer in so "
      "many tokens of the model: rows of a grid",
