@@ -109,6 +109,8 @@ static const scenario scenarios[] = {
      .prepare = "cp " MN_TEST_SOURCE_DIR "/tests/fuzz/gguf/blocks blocks.gguf",
      .command = "convert blocks.gguf --out q8.gguf --type q8_0"},
     {.verb = "graft", .home = "home", .command = "graft --base model --mixer '{type: synaptic, heads: 1}' --output g.json"},
+    {.verb = "task", .home = "home", .command = "task mqar --set len=16 --set kv=2 --count 3 --output samples.safetensors"},
+    {.verb = "task", .home = "home", .command = "task passkey --set garbage=100 --count 3 --output samples.jsonl"},
     {.verb = "apply",
      .home = "home",
      .command = "apply unit.yaml --input x.safetensors --output y.safetensors --state-out t.safetensors --params-out p.safetensors"},
